@@ -1,0 +1,129 @@
+"""The closed set of errors.
+
+Every failure that crosses a room's wall is one of these ten kinds.  A driver translates what its
+engine raises, with the original chained as ``__cause__``; a frontend translates a kind into an
+errno (:func:`errno_of`).  Whether to try again is a separate answer from what went wrong.
+
+The base class is neither ``ValueError`` nor ``OSError``: code that catches those for its own
+reasons must not swallow ours.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import Enum
+from typing import ClassVar
+
+
+class Kind(Enum):
+    """What went wrong, in terms a caller can act on."""
+
+    NOT_FOUND = "not_found"
+    ALREADY_EXISTS = "already_exists"
+    CONFLICT = "conflict"
+    PERMISSION = "permission"
+    INVALID = "invalid"
+    UNSUPPORTED = "unsupported"
+    UNAVAILABLE = "unavailable"
+    EXHAUSTED = "exhausted"
+    CORRUPT = "corrupt"
+    CLOSED = "closed"
+
+
+class KVFSError(Exception):
+    """Base of every error of KVFS.
+
+    :param message: one sentence for a person: what failed, on what, and what to do about it.
+    :param retryable: may the same call succeed if it is simply made again?  Defaults to what is
+        usual for the kind.
+    """
+
+    kind: ClassVar[Kind] = Kind.INVALID
+    retryable_by_default: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, retryable: bool | None = None) -> None:
+        super().__init__(message)
+        self.retryable = self.retryable_by_default if retryable is None else retryable
+
+
+class NotFound(KVFSError):
+    """The named thing does not exist."""
+
+    kind = Kind.NOT_FOUND
+
+
+class AlreadyExists(KVFSError):
+    """The name is taken."""
+
+    kind = Kind.ALREADY_EXISTS
+
+
+class Conflict(KVFSError):
+    """A guard did not hold: somebody else changed the state first.  Read again, then retry."""
+
+    kind = Kind.CONFLICT
+
+
+class PermissionDenied(KVFSError):
+    """The caller, or the credentials configured, may not do this."""
+
+    kind = Kind.PERMISSION
+
+
+class Invalid(KVFSError):
+    """The request makes no sense as asked: a bad argument, setting or name."""
+
+    kind = Kind.INVALID
+
+
+class Unsupported(KVFSError):
+    """The driver declares that it cannot do this."""
+
+    kind = Kind.UNSUPPORTED
+
+
+class Unavailable(KVFSError):
+    """The engine or store cannot be reached or did not answer."""
+
+    kind = Kind.UNAVAILABLE
+    retryable_by_default = True
+
+
+class Exhausted(KVFSError):
+    """A limit is reached: disk, quota, map size, number of records."""
+
+    kind = Kind.EXHAUSTED
+
+
+class Corrupt(KVFSError):
+    """Stored bytes are not what was written, or input is not what it claims to be."""
+
+    kind = Kind.CORRUPT
+
+
+class Closed(KVFSError):
+    """The object was closed."""
+
+    kind = Kind.CLOSED
+
+
+ERRNO_OF_KIND: dict[Kind, int] = {
+    Kind.NOT_FOUND: errno.ENOENT,
+    Kind.ALREADY_EXISTS: errno.EEXIST,
+    Kind.CONFLICT: errno.EAGAIN,
+    Kind.PERMISSION: errno.EACCES,
+    Kind.INVALID: errno.EINVAL,
+    Kind.UNSUPPORTED: errno.EOPNOTSUPP,
+    Kind.UNAVAILABLE: errno.EIO,
+    Kind.EXHAUSTED: errno.ENOSPC,
+    Kind.CORRUPT: errno.EIO,
+    Kind.CLOSED: errno.ENODEV,
+}
+"""The one table from kinds to errno."""
+
+
+def errno_of(error: BaseException) -> int:
+    """The errno that a frontend answers with; EIO for anything that is not ours."""
+    if isinstance(error, KVFSError):
+        return ERRNO_OF_KIND[error.kind]
+    return errno.EIO

@@ -1,0 +1,15 @@
+"""Ordered key-value engines: the portable :class:`KVStore` over the :class:`KVDriver` interface."""
+
+from kvfs.kv.driver import Batch, Buffer, KVDriver, KVStats, Readable, ReadView
+from kvfs.kv.store import KVStore, prefix_end
+
+__all__ = [
+    "Batch",
+    "Buffer",
+    "KVDriver",
+    "KVStats",
+    "KVStore",
+    "ReadView",
+    "Readable",
+    "prefix_end",
+]

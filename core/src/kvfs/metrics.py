@@ -1,0 +1,100 @@
+"""Counters and histograms, cheap enough for hot paths; exporters are plugins.
+
+A metric is written by plain attribute arithmetic under the interpreter lock: increments from several
+threads at once may be lost rarely, which statistics bear and locks on hot paths do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import attrs
+
+
+@attrs.define
+class Counter:
+    """A number that only grows."""
+
+    value: int = 0
+
+    def add(self, amount: int = 1) -> None:
+        """Grow by ``amount``."""
+        self.value += amount
+
+    def snapshot(self) -> dict[str, Any]:
+        """The value, as JSON."""
+        return {"value": self.value}
+
+
+@attrs.define
+class Histogram:
+    """Durations in buckets of powers of two: bucket ``n`` counts those below ``2**n`` us."""
+
+    count: int = 0
+    sum_s: float = 0.0
+    max_s: float = 0.0
+    buckets: list[int] = attrs.field(factory=lambda: [0] * 36)
+
+    def record(self, seconds: float) -> None:
+        """Count one duration."""
+        self.count += 1
+        self.sum_s += seconds
+        self.max_s = max(self.max_s, seconds)
+        self.buckets[min(int(seconds * 1e6).bit_length(), 35)] += 1
+
+    @contextmanager
+    def time(self) -> Iterator[None]:
+        """Count how long the body takes, whether it raises or not."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.record(perf_counter() - start)
+
+    def quantile(self, fraction: float) -> float:
+        """An upper bound in seconds for the given quantile, within a factor of two."""
+        wanted = self.count * fraction
+        seen = 0
+        for exponent, number in enumerate(self.buckets):
+            seen += number
+            if seen >= wanted and seen:
+                return min(2.0**exponent * 1e-6, self.max_s)
+        return 0.0
+
+    def snapshot(self) -> dict[str, Any]:
+        """Count, mean, quantiles and maximum in seconds, as JSON."""
+        return {
+            "count": self.count,
+            "mean_s": self.sum_s / self.count if self.count else 0.0,
+            "p50_s": self.quantile(0.50),
+            "p99_s": self.quantile(0.99),
+            "max_s": self.max_s,
+        }
+
+
+@attrs.define
+class Metrics:
+    """The metrics of one volume, made on first use, by dotted name (``kv.sealed.get``)."""
+
+    _all: dict[str, Counter | Histogram] = attrs.field(factory=dict)
+
+    def counter(self, name: str) -> Counter:
+        """The counter of that name."""
+        metric = self._all.setdefault(name, Counter())
+        assert isinstance(metric, Counter), f"{name} is a histogram"
+        return metric
+
+    def histogram(self, name: str) -> Histogram:
+        """The histogram of that name."""
+        metric = self._all.get(name)
+        if metric is None:
+            metric = self._all.setdefault(name, Histogram())
+        assert isinstance(metric, Histogram), f"{name} is a counter"
+        return metric
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """Every metric that was used, by name, as JSON."""
+        return {name: metric.snapshot() for name, metric in sorted(self._all.items())}
