@@ -1,0 +1,16 @@
+"""The file system model: the only definition of what a file, a directory and a name are."""
+
+from kvfs.files.files import Dirent, Files, NotResident, Residency, StatFS
+from kvfs.files.names import NameHash, locate
+from kvfs.files.records import Attributes
+
+__all__ = [
+    "Attributes",
+    "Dirent",
+    "Files",
+    "NameHash",
+    "NotResident",
+    "Residency",
+    "StatFS",
+    "locate",
+]

@@ -1,0 +1,378 @@
+"""The file system model: inodes, dirents and contents over two key-value stores.
+
+The file system is defined here and only here.  Replies come in the kernel's own layout (see
+:mod:`kvfs.files.records`), so that a FUSE frontend only adds its header; other frontends use the
+decoded forms (:meth:`Files.stat`, :meth:`Files.entries`, :meth:`Files.open_path`).
+
+Concurrency: one :class:`Files` belongs to one thread; any number of them share the stores.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+import attrs
+
+from kvfs.errors import Corrupt, Invalid, Kind, KVFSError, NotFound
+from kvfs.files.names import NameHash, locate
+from kvfs.files.records import (
+    ATTR_IN_DIRENT,
+    ATTR_OUT_BYTES,
+    BACK_POINTER,
+    BACK_POINTER_IN_INODE,
+    CONTENT_IN_INODE,
+    COOKIE_DOT,
+    COOKIE_DOTDOT,
+    DIRENT,
+    DIRENT_IN_RECORD,
+    DIRENTPLUS,
+    ENTRY_OUT_BYTES,
+    FIRST_SLOT,
+    FLAGS_IN_INODE,
+    FOREVER_S,
+    LAST_SLOT,
+    NAME_IN_RECORD,
+    NUMBER_BITS,
+    NUMBER_MASK,
+    ROOT_INODE,
+    ROOT_NUMBER,
+    VALIDITY,
+    Attributes,
+    DirentFlag,
+    DirentRecord,
+    InodeFlag,
+    InodeRecord,
+    dirent_key,
+    extent_key,
+    inode_key,
+    tarball_of,
+    xattr_key,
+)
+from kvfs.kv import Buffer, KVStore, ReadView, prefix_end
+
+SYMLINKS_MAX = 40
+"""As many links as the kernel follows in one path."""
+_NOT_VALID = bytes(24)
+# Plain integers: arithmetic with the enumerations themselves costs a microsecond each.
+_SHARED = DirentFlag.SHARED.value
+_REMOVED = DirentFlag.REMOVED.value
+_EXTENTS = InodeFlag.EXTENTS.value
+_XATTRS = InodeFlag.XATTRS.value
+
+
+class NotResident(KVFSError):
+    """What was asked for is in a tarball that is not, or not yet wholly, in the store."""
+
+    kind = Kind.UNAVAILABLE
+    retryable_by_default = True
+
+    def __init__(self, tarball: int) -> None:
+        super().__init__(f"tarball {tarball:#08x} has to be fetched first")
+        self.tarball = tarball
+
+
+class Residency(Protocol):
+    """Who knows which tarballs are whole; the tarball service implements it."""
+
+    def is_sealed(self, tarball: int) -> bool:
+        """Is everything of the tarball in the store?  Once true it stays true while served."""
+        ...
+
+
+class Dirent(NamedTuple):
+    """One entry of a directory, decoded."""
+
+    name: bytes
+    attributes: Attributes
+
+
+@attrs.frozen(kw_only=True)
+class StatFS:
+    """Totals of the file system, in the terms of statvfs(3)."""
+
+    bsize: int
+    frsize: int
+    blocks: int
+    bfree: int
+    bavail: int
+    files: int
+    ffree: int
+    namelen: int
+
+
+class Files:
+    """The tree of one volume, for one thread.
+
+    Buffers that a method returns are valid until the next call on the same object.
+
+    :raises NotResident: (any method) the tarball has to be fetched; try again when it progressed.
+    :raises NotFound: (methods that take an inode) there is no such inode.
+    """
+
+    def __init__(
+        self,
+        state: KVStore,
+        sealed: KVStore,
+        *,
+        names: NameHash,
+        extent_bytes: int,
+        residency: Residency,
+        statfs: Callable[[], StatFS],
+    ) -> None:
+        self._stores = (state, sealed)
+        self._views: list[ReadView | None] = [None, None]
+        self._slot = names.slot
+        self._extent_bytes = extent_bytes
+        self._residency = residency
+        self.statfs = statfs
+        self._settled: set[int] = {0}
+
+    # -- views and residency ---------------------------------------------------------------------
+
+    def _view(self, which: int) -> ReadView:
+        view = self._views[which]
+        if view is None:
+            view = self._views[which] = self._stores[which].snapshot()
+        else:
+            view.refresh()
+        return view
+
+    def _is_settled(self, tarball: int) -> bool:
+        """Asked before a view is refreshed, so that the view shows all of a sealed tarball."""
+        if tarball in self._settled:
+            return True
+        if self._residency.is_sealed(tarball):
+            self._settled.add(tarball)
+            return True
+        return False
+
+    def _miss(self, tarball: int) -> NotResident:
+        # A view held while the ingest runs would keep the engine from reusing its pages.
+        self.close()
+        return NotResident(tarball)
+
+    def close(self) -> None:
+        """Let go of the engine's read views; the next call takes new ones."""
+        for which, view in enumerate(self._views):
+            if view is not None:
+                self._views[which] = None
+                view.close()
+
+    def _inode(self, inode: int) -> tuple[Buffer, bool]:
+        """The record of an inode, and whether its tarball is settled."""
+        tarball = inode >> NUMBER_BITS
+        settled = tarball in self._settled or self._is_settled(tarball)
+        in_state = not tarball or inode & NUMBER_MASK == ROOT_NUMBER
+        record = self._view(0 if in_state else 1).get(inode_key(inode))
+        if record is None:
+            if settled or in_state:
+                raise NotFound(f"there is no inode {inode:#x}")
+            raise self._miss(tarball)
+        return record, settled or in_state
+
+    # -- what the kernel asks, in the kernel's layout ----------------------------------------------
+
+    def lookup(self, parent: int, name: bytes) -> Buffer | None:
+        """The entry of ``name`` as ``struct fuse_entry_out`` (128 bytes), or ``None``."""
+        tarball = parent >> NUMBER_BITS
+        settled = tarball in self._settled or self._is_settled(tarball)
+        view = self._view(1 if tarball else 0)
+        _, record = locate(view.get, parent, self._slot(name), name)
+        if record is None:
+            if settled:
+                return None
+            raise self._miss(tarball)
+        if record[-1] & _SHARED:
+            return self._shared_entry(view, record, settled)
+        if settled:
+            return record[:ENTRY_OUT_BYTES]
+        return b"".join((record[:16], _NOT_VALID, record[40:ENTRY_OUT_BYTES]))
+
+    def _shared_entry(self, view: ReadView, record: Buffer, settled: bool) -> bytes:
+        inode = view.get(inode_key(int.from_bytes(record[:8], "little")))
+        if inode is None:
+            raise Corrupt(f"a dirent names inode {bytes(record[:8]).hex()}, which is not there")
+        return b"".join(
+            (
+                record[:16],
+                record[16:40] if settled else _NOT_VALID,
+                inode[VALIDITY.size : ATTR_OUT_BYTES],
+            )
+        )
+
+    def negative_timeout_s(self, parent: int) -> int:
+        """How many seconds the absence of a name in ``parent`` may be believed."""
+        tarball = parent >> NUMBER_BITS
+        return FOREVER_S if tarball and tarball in self._settled else 0
+
+    def getattr(self, inode: int) -> Buffer:
+        """The attributes as ``struct fuse_attr_out`` (104 bytes)."""
+        record, settled = self._inode(inode)
+        if settled:
+            return record[:ATTR_OUT_BYTES]
+        return b"".join((bytes(VALIDITY.size), record[VALIDITY.size : ATTR_OUT_BYTES]))
+
+    def readdir(self, inode: int, cookie: int, size: int, plus: bool) -> list[Buffer]:
+        """Entries behind ``cookie`` as ``fuse_dirent`` or ``fuse_direntplus``, at most ``size``.
+
+        Empty at the end.  ``.`` and ``..`` come first.  Cookies are hashes of names, so a listing
+        resumes anywhere, in any process, after any restart.
+        """
+        tarball = inode >> NUMBER_BITS
+        if not (tarball in self._settled or self._is_settled(tarball)):
+            raise self._miss(tarball)
+        replies: list[Buffer] = []
+        if cookie < COOKIE_DOTDOT:
+            size -= self._dots(inode, cookie, size, plus, replies)
+        start = dirent_key(inode, max(cookie + 1, FIRST_SLOT))
+        stop = dirent_key(inode, LAST_SLOT)
+        first = 0 if plus else DIRENT_IN_RECORD
+        view = self._view(1 if tarball else 0)
+        for _, record in view.scan(start, stop):
+            flags = record[-1]
+            if flags & _REMOVED:
+                continue
+            size -= len(record) - first - 2
+            if size < 0:
+                break
+            if plus and flags & _SHARED:
+                replies.append(self._shared_entry(view, record, True))
+                replies.append(record[ENTRY_OUT_BYTES:-2])
+            else:
+                replies.append(record[first:-2])
+        return replies
+
+    def _dots(self, inode: int, cookie: int, size: int, plus: bool, replies: list[Buffer]) -> int:
+        """Append ``.`` and ``..``; returns the bytes they took."""
+        record, _ = self._inode(inode)
+        parent = BACK_POINTER.unpack_from(record, BACK_POINTER_IN_INODE)[0]
+        used = 0
+        for name, number, own in ((b".", inode, COOKIE_DOT), (b"..", parent, COOKIE_DOTDOT)):
+            if cookie < own and used + DIRENTPLUS.size + 8 <= size:
+                # The kernel takes no inode from these two, so no attributes are needed.
+                entry = bytes(ENTRY_OUT_BYTES if plus else 0) + (
+                    DIRENT.pack(number, own, len(name), stat.S_IFDIR >> 12) + name.ljust(8, b"\0")
+                )
+                replies.append(entry)
+                used += len(entry)
+        return used
+
+    def read(self, inode: int, offset: int, size: int) -> list[Buffer]:
+        """Contents from ``offset``, short only at the end of the file."""
+        tarball = inode >> NUMBER_BITS
+        record = self._view(1).get(inode_key(inode)) if tarball else None
+        if record is None:
+            record, _ = self._inode(inode)
+        if record[FLAGS_IN_INODE] & _EXTENTS:
+            return self._read_extents(inode, record, offset, size)
+        start = CONTENT_IN_INODE + offset
+        return [record[start : start + size]]
+
+    def _read_extents(self, inode: int, record: Buffer, offset: int, size: int) -> list[Buffer]:
+        length = int.from_bytes(record[VALIDITY.size + 8 : VALIDITY.size + 16], "little")
+        stop = min(offset + size, length)
+        if offset >= stop:
+            return []
+        extent_bytes = self._extent_bytes
+        numbers = range(offset // extent_bytes, (stop - 1) // extent_bytes + 1)
+        view = self._views[1]
+        assert view is not None
+        pieces: list[Buffer] = []
+        extents = view.get_many([extent_key(inode, number) for number in numbers])
+        for number, extent in zip(numbers, extents, strict=True):
+            base = number * extent_bytes
+            low = max(offset - base, 0)
+            high = min(stop - base, extent_bytes)
+            pieces.append(bytes(high - low) if extent is None else extent[low:high])
+        return pieces
+
+    def readlink(self, inode: int) -> Buffer:
+        """The target of a symbolic link."""
+        return self._inode(inode)[0][CONTENT_IN_INODE:]
+
+    def getxattr(self, inode: int, name: bytes) -> Buffer | None:
+        """One extended attribute, or ``None``."""
+        record, _ = self._inode(inode)
+        if not record[FLAGS_IN_INODE] & _XATTRS:
+            return None
+        return self._view(1).get(xattr_key(inode, name))
+
+    def listxattr(self, inode: int) -> list[bytes]:
+        """The names of all extended attributes."""
+        record, _ = self._inode(inode)
+        if not record[FLAGS_IN_INODE] & _XATTRS:
+            return []
+        prefix = xattr_key(inode, b"")
+        scan = self._view(1).scan(prefix, prefix_end(prefix))
+        return [bytes(key[len(prefix) :]) for key, _ in scan]
+
+    # -- the same, decoded, for everybody else ---------------------------------------------------
+
+    def stat(self, inode: int) -> Attributes:
+        """The attributes of an inode."""
+        return Attributes.unpack(self._inode(inode)[0], VALIDITY.size)
+
+    def find(self, parent: int, name: bytes) -> Attributes | None:
+        """The attributes of a name in a directory, or ``None``."""
+        entry = self.lookup(parent, name)
+        return None if entry is None else Attributes.unpack(entry, ATTR_IN_DIRENT)
+
+    def entries(self, inode: int) -> Iterator[Dirent]:
+        """Every entry of a directory but ``.`` and ``..``, lazily; other calls may go between."""
+        cookie = COOKIE_DOTDOT
+        while True:
+            raw = memoryview(b"".join(self.readdir(inode, cookie, 256 << 10, True)))
+            if not raw:
+                return
+            while raw:
+                _, cookie, length, _ = DIRENT.unpack_from(raw, DIRENT_IN_RECORD)
+                name = bytes(raw[NAME_IN_RECORD : NAME_IN_RECORD + length])
+                yield Dirent(name, Attributes.unpack(raw, ATTR_IN_DIRENT))
+                raw = raw[NAME_IN_RECORD + length + (-length % 8) :]
+
+    def open_path(self, path: bytes, *, follow: bool = True) -> Attributes:
+        """The attributes of a path from the root of the volume.
+
+        :param follow: also follow a symbolic link in the last place; targets stay in the volume.
+        :raises NotFound: a part of it does not exist, or is not a directory.
+        """
+        ancestors = [self.stat(ROOT_INODE)]
+        parts = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
+        links = 0
+        while parts:
+            part = parts.pop()
+            if not ancestors[-1].is_directory:
+                raise NotFound(f"{path!r}: what stands before {part!r} is not a directory")
+            if part == b"..":
+                if len(ancestors) > 1:
+                    ancestors.pop()
+                continue
+            found = self.find(ancestors[-1].inode, part)
+            if found is None:
+                raise NotFound(f"{path!r}: there is no {part!r}")
+            if stat.S_ISLNK(found.mode) and (parts or follow):
+                links += 1
+                if links > SYMLINKS_MAX:
+                    raise Invalid(f"{path!r}: too many symbolic links")
+                target = bytes(self.readlink(found.inode))
+                if target.startswith(b"/"):
+                    raise NotFound(f"{path!r}: the link {part!r} leads out of the volume")
+                parts += [step for step in reversed(target.split(b"/")) if step not in (b"", b".")]
+                continue
+            ancestors.append(found)
+        return ancestors[-1]
+
+    def path_of(self, inode: int) -> bytes:
+        """A path of an inode from the root of the volume (one of them, if it has several)."""
+        parts: list[bytes] = []
+        while inode != ROOT_INODE:
+            record = InodeRecord.unpack(self._inode(inode)[0])
+            tarball = tarball_of(record.parent)
+            dirent = self._view(1 if tarball else 0).get(dirent_key(record.parent, record.slot))
+            if dirent is None:
+                raise Corrupt(f"inode {inode:#x} points back to a dirent that is not there")
+            parts.append(DirentRecord.unpack(dirent).name)
+            inode = record.parent
+        return b"/".join(reversed(parts))

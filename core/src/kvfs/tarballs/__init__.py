@@ -1,0 +1,1 @@
+"""Tarballs: the catalogue, the ingest, and the life of a tarball between store and volume."""

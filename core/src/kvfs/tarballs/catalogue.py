@@ -1,0 +1,139 @@
+"""The catalogue: which tarballs the backing store holds, and where each is in its life.
+
+A record is keyed by the tarball's id: 24 bits of the hash of its object's name, the next free id
+where hashes collide.  Every change of state is one batch guarded by the record as it was read, so
+of several threads or processes that try, one succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any
+
+import attrs
+from xxhash import xxh3_64_intdigest
+
+from kvfs.errors import Corrupt, Exhausted
+from kvfs.files.records import ID_BITS, ID_MAX, catalogue_key
+from kvfs.kv import Batch, KVStore, prefix_end
+
+PROBES_MAX = 1 << 12
+
+
+class State(StrEnum):
+    """Where a tarball is in its life."""
+
+    ABSENT = "absent"
+    """Known from the listing; nothing of it is in the sealed store."""
+    INGESTING = "ingesting"
+    """Members are arriving; a start after a crash rolls this back."""
+    SEALED = "sealed"
+    """All of it is in the sealed store, and the object is the truth."""
+    EVICTING = "evicting"
+    """Its records are being removed; a start after a crash goes on."""
+    REMOVED = "removed"
+    """Gone from the backing store; keeps the place in a chain of colliding ids."""
+
+
+@attrs.frozen(kw_only=True)
+class Tarball:
+    """One record of the catalogue."""
+
+    object: str
+    """Name of the object in the backing store."""
+    size: int
+    """Of the object, in bytes."""
+    mtime_ns: int
+    version: str
+    """Of the object; a sealed tarball holds this version."""
+    parent: int
+    """The directory in which it appears, and its slot there."""
+    slot: int
+    state: State = State.ABSENT
+    holder: str = ""
+    """Who is ingesting it."""
+    members: int = 0
+    content_bytes: int = 0
+    compression: str = ""
+    root_listed: bool = False
+    """The object has a member for the root of its tree."""
+    seconds: float = 0.0
+    """How long the ingest took."""
+    problems: int = 0
+    lost: int = 0
+    """How many problems mean that something in the object is not served."""
+
+    def pack(self) -> bytes:
+        """As JSON: read by people and seldom by the program."""
+        return json.dumps(attrs.asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def unpack(cls, record: bytes) -> Tarball:
+        """Decode; :class:`~kvfs.errors.Corrupt` if it is no record of the catalogue."""
+        try:
+            fields: dict[str, Any] = json.loads(record)
+            return cls(**(fields | {"state": State(fields["state"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise Corrupt(f"not a record of the catalogue: {record[:80]!r}") from error
+
+
+def home_id(name: str) -> int:
+    """The id at which the search for an object's record starts; never 0, the volume's own."""
+    digest = xxh3_64_intdigest(name.encode("utf-8", "surrogateescape"))
+    return (digest >> 64 - ID_BITS) or 1
+
+
+class Catalogue:
+    """The records of all tarballs.  Thread-safe."""
+
+    def __init__(self, state: KVStore) -> None:
+        self._state = state
+
+    def get(self, tarball: int) -> Tarball | None:
+        """The record of an id."""
+        raw = self._state.get(catalogue_key(tarball))
+        return None if raw is None else Tarball.unpack(raw)
+
+    def locate(self, name: str, taken: dict[int, str] | None = None) -> tuple[int, Tarball | None]:
+        """The id of an object and its record, or the id that it would get and ``None``.
+
+        :param taken: ids that are spoken for but not written yet, with their objects' names.
+        """
+        tarball = home_id(name)
+        free: int | None = None
+        for _ in range(PROBES_MAX):
+            if taken is None or taken.get(tarball, name) == name:
+                record = self.get(tarball)
+                if record is not None and record.object == name:
+                    return tarball, record
+                if record is None or record.state is State.REMOVED:
+                    free = free or tarball
+                if record is None:
+                    return free or tarball, None
+            tarball = tarball % ID_MAX + 1
+        raise Exhausted(f"no id is free for {name!r}: a volume holds at most {ID_MAX} tarballs")
+
+    def __iter__(self) -> Iterator[tuple[int, Tarball]]:
+        """Every tarball of the store, by id, lazily."""
+        for key, raw in self._state.scan(b"T", prefix_end(b"T")):
+            record = Tarball.unpack(raw)
+            if record.state is not State.REMOVED:
+                yield int.from_bytes(key[1:], "big"), record
+
+    def change(
+        self, tarball: int, old: Tarball | None, new: Tarball | None, batch: Batch | None = None
+    ) -> None:
+        """Replace one record, together with what else is in ``batch``.
+
+        :raises Conflict: the record is not ``old`` any more; nothing was changed.
+        """
+        batch = Batch() if batch is None else batch
+        key = catalogue_key(tarball)
+        batch.guard(key, None if old is None else old.pack())
+        if new is None:
+            batch.delete(key)
+        else:
+            batch.put(key, new.pack())
+        self._state.commit(batch)

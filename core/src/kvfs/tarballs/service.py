@@ -1,0 +1,368 @@
+"""The tarball service: one ingest per tarball, however many ask, in however many processes.
+
+A tarball's life is a walk over :class:`~kvfs.tarballs.catalogue.State`, every step one guarded
+batch, so a kill at any point leaves a state that the next start rolls back or goes on from::
+
+    absent -> ingesting -> sealed -> evicting -> absent
+                  |                      ^
+                  +-- (failed, killed) --+
+
+Concurrency: everything public may be called from any thread.  One lock guards the table of jobs; it
+is never held during I/O.
+"""
+
+from __future__ import annotations
+
+import logging
+import stat
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Condition, Event, Lock
+
+import attrs
+
+from kvfs.backing import BackingStore
+from kvfs.capability import Durability
+from kvfs.errors import Closed, Conflict, Corrupt, KVFSError, NotFound, Unavailable
+from kvfs.files import Attributes, NameHash
+from kvfs.files.records import (
+    NAMESPACE_VALID_S,
+    ROOT_NUMBER,
+    VOLUME_ID,
+    DirentRecord,
+    dirent_key,
+    inode_key,
+    inode_of,
+    pack_dirent,
+    pack_inode,
+    tarball_ranges,
+)
+from kvfs.kv import Batch, KVStore
+from kvfs.metrics import Metrics
+from kvfs.tar.compression import open_tar_stream
+from kvfs.tar.readahead import ReadAhead
+from kvfs.tar.reader import TarReader
+from kvfs.tar.window import ByteStream
+from kvfs.tarballs import holders
+from kvfs.tarballs.catalogue import Catalogue, State, Tarball
+from kvfs.tarballs.counting import CountingReader
+from kvfs.tarballs.ingest import Cancelled, Ingest
+from kvfs.tarballs.report import IngestReport
+from kvfs.tarballs.settings import IngestSettings
+from kvfs.tarballs.tree import TreeBuilder
+
+log = logging.getLogger(__name__)
+
+WATCH_INTERVAL_S = 0.1
+"""How often the state of a tarball that another process ingests is looked at."""
+RETRY_AFTER_S = 5.0
+"""A tarball that failed is not tried again sooner; who asks gets the same error."""
+
+
+@attrs.define(eq=False)
+class Job:
+    """An ingest that is under way, here or in another process."""
+
+    tarball: int
+    report: IngestReport
+    progress: Condition = attrs.field(factory=Condition)
+    batches: int = 0
+    """Grows whenever something may have become visible."""
+    done: bool = False
+    error: KVFSError | None = None
+    failed_at: float = 0.0
+
+    def advance(self, *, done: bool = False, error: KVFSError | None = None) -> None:
+        """Wake everybody who waits."""
+        with self.progress:
+            self.batches += 1
+            self.done = self.done or done
+            self.error = error or self.error
+            self.progress.notify_all()
+
+
+class Tarballs:
+    """Fetches tarballs into the sealed store.
+
+    :param on_ingest: called with the report of each tarball that was sealed here.
+    """
+
+    def __init__(
+        self,
+        state: KVStore,
+        sealed: KVStore,
+        backing: BackingStore,
+        *,
+        names: NameHash,
+        inline_bytes: int,
+        extent_bytes: int,
+        settings: IngestSettings,
+        owner: tuple[int, int],
+        metrics: Metrics,
+        on_ingest: Callable[[IngestReport], None],
+    ) -> None:
+        self.catalogue = Catalogue(state)
+        self._state = state
+        self._sealed = sealed
+        self._backing = backing
+        self._names = names
+        self._inline_bytes = inline_bytes
+        self._extent_bytes = extent_bytes
+        self._settings = settings
+        self._owner = owner
+        self._metrics = metrics
+        self._on_ingest = on_ingest
+        self._lock = Lock()
+        self._jobs: dict[int, Job] = {}
+        self._known_sealed: set[int] = {VOLUME_ID}
+        self._cancel = Event()
+        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="ingest")
+
+    # -- for those who read ------------------------------------------------------------------------
+
+    def is_sealed(self, tarball: int) -> bool:
+        """Is all of it in the sealed store?"""
+        if tarball in self._known_sealed:
+            return True
+        record = self.catalogue.get(tarball)
+        if record is None or record.state is not State.SEALED:
+            return False
+        self._known_sealed.add(tarball)
+        return True
+
+    def progress(self, tarball: int) -> int:
+        """A number that grows with what is visible; take it before looking, then :meth:`wait`."""
+        job = self._jobs.get(tarball)
+        return 0 if job is None else job.batches
+
+    def wait(self, tarball: int, seen: int) -> None:
+        """Have a tarball fetched, and return when there is more of it than at ``seen``.
+
+        :raises KVFSError: it cannot be fetched.
+        """
+        if self.is_sealed(tarball):
+            return
+        job = self.start(tarball)
+        with job.progress:
+            job.progress.wait_for(lambda: job.done or job.batches != seen)
+        if job.error is not None:
+            raise job.error
+
+    def fetch(self, tarball: int) -> IngestReport | None:
+        """Have all of a tarball fetched; its report, or ``None`` if it was there already.
+
+        :raises KVFSError: it cannot be fetched.
+        """
+        if self.is_sealed(tarball):
+            return None
+        job = self.start(tarball)
+        with job.progress:
+            job.progress.wait_for(lambda: job.done)
+        if job.error is not None:
+            raise job.error
+        return job.report
+
+    def start(self, tarball: int) -> Job:
+        """The job that fetches a tarball, begun if there is none."""
+        with self._lock:
+            job = self._jobs.get(tarball)
+            if job is not None and job.error is not None:
+                expired = time.monotonic() - job.failed_at > RETRY_AFTER_S
+                if expired:
+                    del self._jobs[tarball]
+                    job = None
+            if job is None:
+                if self._cancel.is_set():
+                    raise Closed("the volume is being closed")
+                job = Job(tarball, IngestReport(tarball=tarball, object=""))
+                self._jobs[tarball] = job
+                self._pool.submit(self._run, job)
+        return job
+
+    def running(self) -> Iterator[IngestReport]:
+        """The reports, so far, of the ingests under way."""
+        for job in [*self._jobs.values()]:
+            if not job.done:
+                yield job.report
+
+    def close(self) -> None:
+        """Stop what is under way; it is rolled back."""
+        self._cancel.set()
+        self._pool.shutdown(cancel_futures=True)
+        for job in [*self._jobs.values()]:
+            if not job.done:
+                job.advance(done=True, error=Closed("the volume is being closed"))
+
+    # -- one ingest --------------------------------------------------------------------------------
+
+    def _run(self, job: Job) -> None:
+        try:
+            self._fetch(job)
+        except KVFSError as error:
+            self._fail(job, error)
+        except Exception as error:
+            log.exception("the ingest of tarball %#08x failed", job.tarball)
+            self._fail(job, Unavailable(f"the ingest failed unexpectedly: {error!r}"))
+        else:
+            self._known_sealed.add(job.tarball)
+            with self._lock:
+                self._jobs.pop(job.tarball, None)
+            job.advance(done=True)
+
+    def _fail(self, job: Job, error: KVFSError) -> None:
+        if not isinstance(error, Cancelled):
+            log.error("%s: %s", job.report.object or f"tarball {job.tarball:#08x}", error)
+        job.failed_at = time.monotonic()
+        job.advance(done=True, error=error)
+
+    def _fetch(self, job: Job) -> None:
+        while not self._cancel.is_set():
+            record = self.catalogue.get(job.tarball)
+            if record is None:
+                raise NotFound(f"there is no tarball {job.tarball:#08x} in the catalogue")
+            job.report.object = record.object
+            job.report.archive_bytes = record.size
+            try:
+                if record.state is State.SEALED:
+                    return
+                if record.state is State.ABSENT:
+                    claimed = attrs.evolve(record, state=State.INGESTING, holder=holders.myself())
+                    self.catalogue.change(job.tarball, record, claimed)
+                    self._ingest(job, claimed)
+                    return
+                if holders.is_alive(record.holder):
+                    # Another process is at it; its batches become visible as it commits them.
+                    job.advance()
+                    self._cancel.wait(WATCH_INTERVAL_S)
+                else:
+                    self.roll_back(job.tarball, record)
+            except Conflict:
+                continue
+        raise Cancelled("the volume is being closed")
+
+    def _ingest(self, job: Job, claimed: Tarball) -> None:
+        tree = TreeBuilder(
+            self._sealed,
+            job.tarball,
+            names=self._names,
+            default=self._implied_directory(claimed),
+            on_flush=job.advance,
+        )
+        try:
+            self._read(job, claimed, tree)
+        except BaseException:
+            tree.close()
+            self.roll_back(job.tarball, claimed)
+            raise
+        tree.close()
+        self._seal(job, claimed)
+        self._on_ingest(job.report)
+
+    def _read(self, job: Job, claimed: Tarball, tree: TreeBuilder) -> None:
+        report = job.report
+        settings = self._settings
+        with self._backing.open_reader(claimed.object) as raw:
+            stream, report.compression = open_tar_stream(
+                CountingReader(raw, report), limits=settings.compression_limits()
+            )
+            if report.compression == "none":
+                self._run_ingest(stream, report, tree)
+            else:
+                # Decompressors let go of the interpreter lock, so the parser runs beside them.
+                with ReadAhead(stream) as ahead:
+                    self._run_ingest(ahead, report, tree)
+        found = self._backing.stat(claimed.object)
+        if found.version != claimed.version:
+            raise Unavailable(
+                f"{claimed.object} changed while it was read; it is read anew at the next touch"
+            )
+        if report.members == 0 and report.lost:
+            raise Corrupt(f"{claimed.object} holds nothing that can be read: {report.problems[0]}")
+
+    def _run_ingest(self, stream: ByteStream, report: IngestReport, tree: TreeBuilder) -> None:
+        limits = self._settings.tar_limits()
+        ingest = Ingest(
+            tree,
+            report,
+            inline_bytes=self._inline_bytes,
+            extent_bytes=self._extent_bytes,
+            cancel=self._cancel,
+        )
+        with self._metrics.histogram("tarballs.ingest").time():
+            ingest.run(TarReader(stream, limits=limits, on_problem=report.note))
+
+    def _seal(self, job: Job, claimed: Tarball) -> None:
+        report = job.report
+        assert report.root is not None
+        inode = inode_of(job.tarball, ROOT_NUMBER)
+        root = attrs.evolve(report.root, inode=inode)
+        attr = root.pack()
+        raw = self._state.get(dirent_key(claimed.parent, claimed.slot))
+        assert raw is not None, "a record of the catalogue has a dirent"
+        name = DirentRecord.unpack(raw).name
+        batch = Batch()
+        batch.put(
+            dirent_key(claimed.parent, claimed.slot),
+            pack_dirent(attr, inode, root.mode, claimed.slot, name, valid_s=NAMESPACE_VALID_S),
+        )
+        batch.put(
+            inode_key(inode),
+            pack_inode(attr, claimed.parent, claimed.slot, valid_s=NAMESPACE_VALID_S),
+        )
+        sealed = attrs.evolve(
+            claimed,
+            state=State.SEALED,
+            holder="",
+            members=report.members,
+            content_bytes=report.content_bytes,
+            compression=report.compression,
+            root_listed=report.root_listed,
+            seconds=round(report.seconds, 3),
+            problems=report.problems_total,
+            lost=report.lost,
+        )
+        self.catalogue.change(job.tarball, claimed, sealed, batch)
+
+    def _implied_directory(self, record: Tarball) -> Attributes:
+        uid, gid = self._owner
+        return Attributes(
+            inode=0,
+            mode=stat.S_IFDIR | 0o755,
+            size=4096,
+            blocks=8,
+            uid=uid,
+            gid=gid,
+            mtime_ns=record.mtime_ns,
+            atime_ns=record.mtime_ns,
+            ctime_ns=record.mtime_ns,
+        )
+
+    # -- taking away -------------------------------------------------------------------------------
+
+    def roll_back(self, tarball: int, record: Tarball) -> Tarball:
+        """Remove all of a tarball from the sealed store; returns its record, absent again.
+
+        :raises Conflict: another process changed its state first.
+        """
+        if record.state is not State.EVICTING:
+            evicting = attrs.evolve(record, state=State.EVICTING, holder=holders.myself())
+            self.catalogue.change(tarball, record, evicting)
+            record = evicting
+        self._known_sealed.discard(tarball)
+        durability = min(self._sealed.capability.durability, Durability.PROCESS)
+        for start, stop in tarball_ranges(tarball):
+            self._sealed.clear_range(start, stop, durability=durability)
+        absent = attrs.evolve(
+            record, state=State.ABSENT, holder="", members=0, content_bytes=0, problems=0, lost=0
+        )
+        self.catalogue.change(tarball, record, absent)
+        return absent
+
+    def recover(self, tarball: int, record: Tarball) -> None:
+        """Roll back what a dead process left half done."""
+        if record.state in (State.INGESTING, State.EVICTING) and not holders.is_alive(
+            record.holder
+        ):
+            log.warning("%s was left %s; it is rolled back", record.object, record.state)
+            self.roll_back(tarball, record)

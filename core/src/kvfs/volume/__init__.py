@@ -1,0 +1,6 @@
+"""The volume: drivers, services and their life, made from one configuration."""
+
+from kvfs.volume.settings import Choice, VolumeConfig, VolumeSettings, from_file, from_tables
+from kvfs.volume.volume import Volume
+
+__all__ = ["Choice", "Volume", "VolumeConfig", "VolumeSettings", "from_file", "from_tables"]

@@ -1,0 +1,119 @@
+"""The configuration of a volume: tables of TOML, each a settings class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from kvfs import registry
+from kvfs.capability import Durability
+from kvfs.config import Seconds, nearest, read_toml, setting, structure
+from kvfs.errors import Invalid
+from kvfs.layers import LAYERS, LayerInfo
+from kvfs.registry import DriverInfo, DriverKind
+from kvfs.tarballs.settings import IngestSettings
+
+DEFAULT_KV = "lmdb"
+DEFAULT_FRONTEND = "fuse"
+
+
+@attrs.frozen
+class VolumeSettings:
+    """The table ``[volume]``."""
+
+    name: str = setting("kvfs", help="name of the volume, as df and mount show it")
+    durability: Durability = setting(
+        Durability.POWER, help="what the catalogue and unpersisted data survive"
+    )
+    uid: int = setting(0, help="owner of directories that no tarball describes")
+    gid: int = setting(0, help="group of directories that no tarball describes")
+    refresh: Seconds = setting(
+        Seconds(60), help="how often a mounted volume looks for new tarballs; 0: only at start"
+    )
+
+
+@attrs.frozen
+class Layer:
+    """One layer around a driver."""
+
+    info: LayerInfo
+    settings: Any
+
+
+@attrs.frozen
+class Choice:
+    """A driver, its settings and the layers around it, innermost first."""
+
+    info: DriverInfo
+    settings: Any
+    layers: tuple[Layer, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class VolumeConfig:
+    """Everything that a volume is made from."""
+
+    volume: VolumeSettings
+    kv: Choice
+    backing: Choice
+    ingest: IngestSettings = attrs.field(factory=IngestSettings)
+    frontend: Mapping[str, Any] = attrs.field(factory=dict)
+    """The table ``[frontend]`` as it stands: read when something is served."""
+
+    def frontend_choice(self, **overrides: Any) -> Choice:
+        """The frontend to serve with; ``overrides`` replace what the table says."""
+        return choose("frontend", {"driver": DEFAULT_FRONTEND} | dict(self.frontend) | overrides)
+
+
+def choose(kind: DriverKind, table: Mapping[str, Any]) -> Choice:
+    """A driver out of the table ``[kind]``: ``driver``, ``layer`` and the driver's own settings.
+
+    :raises Invalid: a setting is wrong.
+    :raises NotFound: no such driver is installed.
+    """
+    rest = dict(table)
+    name = rest.pop("driver", None)
+    if not isinstance(name, str):
+        raise Invalid(f"[{kind}] needs a setting 'driver': the name of a {kind} driver")
+    layers = tuple(_layer(kind, layer) for layer in rest.pop("layer", ()))
+    info = registry.find(kind, name)
+    return Choice(info, structure(rest, info.settings, where=f"[{kind}]"), layers)
+
+
+def _layer(kind: DriverKind, table: Mapping[str, Any]) -> Layer:
+    rest = dict(table)
+    name = rest.pop("name", None)
+    if name not in LAYERS:
+        raise Invalid(f"[[{kind}.layer]] name {name!r}: {nearest(str(name), [*LAYERS])}")
+    info = LAYERS[name]
+    return Layer(info, structure(rest, info.settings, where=f"[[{kind}.layer]] {name}"))
+
+
+_TABLES = ("volume", "kv", "backing", "ingest", "frontend")
+
+
+def from_tables(tables: Mapping[str, Any], *, where: str) -> VolumeConfig:
+    """A configuration out of parsed TOML.  :raises Invalid: says what is wrong, and where."""
+    for name, table in tables.items():
+        if name not in _TABLES:
+            raise Invalid(f"{where}: there is no table [{name}]: {nearest(name, _TABLES)}")
+        if not isinstance(table, Mapping):
+            raise Invalid(f"{where}: {name} must be a table: [{name}]")
+    for name in ("kv", "backing"):
+        if name not in tables:
+            raise Invalid(f"{where}: a table [{name}] with a 'driver' is needed")
+    return VolumeConfig(
+        volume=structure(tables.get("volume", {}), VolumeSettings, where="[volume]"),
+        kv=choose("kv", tables["kv"]),
+        backing=choose("backing", tables["backing"]),
+        ingest=structure(tables.get("ingest", {}), IngestSettings, where="[ingest]"),
+        frontend=tables.get("frontend", {}),
+    )
+
+
+def from_file(path: Path) -> VolumeConfig:
+    """A configuration out of a TOML file."""
+    return from_tables(read_toml(path), where=str(path))

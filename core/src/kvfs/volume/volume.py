@@ -1,0 +1,275 @@
+"""The volume: opens the drivers, wires the services, owns their life."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+
+from kvfs.backing import BackingStore
+from kvfs.capability import Durability
+from kvfs.errors import Conflict, Invalid, KVFSError
+from kvfs.files import Files, NameHash, StatFS
+from kvfs.files.records import (
+    HASH_BITS,
+    NAME_BYTES_MAX,
+    ROOT_NUMBER,
+    VOLUME_ID,
+    inode_key,
+    inode_of,
+    tarball_of,
+)
+from kvfs.hooks import plugin_manager
+from kvfs.kv import Batch, KVStore
+from kvfs.metrics import Metrics
+from kvfs.tarballs.catalogue import Catalogue, State, Tarball
+from kvfs.tarballs.export import Export, ExportReport
+from kvfs.tarballs.namespace import Namespace, RefreshReport
+from kvfs.tarballs.report import IngestReport
+from kvfs.tarballs.service import Tarballs
+from kvfs.volume import superblock as superblocks
+from kvfs.volume.sessions import Sessions
+from kvfs.volume.settings import VolumeConfig
+from kvfs.volume.waiting import WaitingFiles
+
+log = logging.getLogger(__name__)
+
+
+class Volume:
+    """An open volume.
+
+    Concurrency: any thread may call any method; what :meth:`files` returns belongs to one thread.
+    """
+
+    read_only = True
+
+    def __init__(self, config: VolumeConfig, *, hash_bits: int = HASH_BITS) -> None:
+        """Open the volume, and make it if there is none.
+
+        :param hash_bits: of a new volume; see :class:`~kvfs.files.NameHash`.
+        :raises KVFSError: a driver does not open, or the volume is of another version.
+        """
+        self.config = config
+        self.name = config.volume.name
+        self.metrics = Metrics()
+        self.hooks = plugin_manager()
+        self._refresh_lock = Lock()
+        self._closing = Event()
+        self._refresher: Thread | None = None
+        self._opened: list[Any] = []
+        try:
+            self._open(hash_bits)
+        except BaseException:
+            for opened in reversed(self._opened):
+                opened.close()
+            raise
+
+    def _open(self, hash_bits: int) -> None:
+        config = self.config
+        self.backing = self._open_backing()
+        self.state = self._open_kv("state", config.volume.durability)
+        self.sessions = Sessions(self.state)
+        superblock = superblocks.read(self.state)
+        is_new = superblock is None
+        if superblock is None:
+            superblock = superblocks.create(self.state, hash_bits=hash_bits)
+        elif self.sessions.lost_power() and not self.state.capability.is_network:
+            superblock = self._begin_anew(superblock)
+        self.superblock = superblock
+        self.sessions.enter()
+        self.sealed = self._open_kv(superblock.sealed_store, Durability.PROCESS)
+        self._names = NameHash(superblock.hash_seed, superblock.hash_bits)
+        owner = (config.volume.uid, config.volume.gid)
+        self.tarballs = Tarballs(
+            self.state,
+            self.sealed,
+            self.backing,
+            names=self._names,
+            inline_bytes=superblock.inline_bytes,
+            extent_bytes=superblock.extent_bytes,
+            settings=config.ingest,
+            owner=owner,
+            metrics=self.metrics,
+            on_ingest=self._on_ingest,
+        )
+        if is_new:
+            self._namespace().create_root()
+
+    def _open_kv(self, store: str, durability: Durability) -> KVStore:
+        choice = self.config.kv
+        best = getattr(choice.info.capability, "durability", durability)
+        driver = choice.info.load()(choice.settings, store=store, durability=min(durability, best))
+        for layer in choice.layers:
+            driver = layer.info.wrap_kv(driver, layer.settings, self.metrics, store)
+        opened = KVStore(driver, name=f"{choice.info.name} ({store})")
+        self._opened.append(opened)
+        return opened
+
+    def _open_backing(self) -> BackingStore:
+        choice = self.config.backing
+        driver = choice.info.load()(choice.settings)
+        for layer in choice.layers:
+            driver = layer.info.wrap_backing(driver, layer.settings, self.metrics)
+        opened = BackingStore(driver, name=choice.info.name)
+        self._opened.append(opened)
+        return opened
+
+    def _namespace(self) -> Namespace:
+        return Namespace(
+            self.state,
+            self.tarballs.catalogue,
+            names=self._names,
+            owner=(self.config.volume.uid, self.config.volume.gid),
+            now_ns=time.time_ns(),
+        )
+
+    def _begin_anew(self, old: superblocks.Superblock) -> superblocks.Superblock:
+        """After a power cut: nothing of the sealed store is to be believed."""
+        log.warning("the machine lost power while the volume was open: tarballs are fetched anew")
+        catalogue = Catalogue(self.state)
+        for tarball, record in catalogue:
+            if record.state is not State.ABSENT:
+                absent = attrs.evolve(
+                    record, state=State.ABSENT, holder="", members=0, content_bytes=0
+                )
+                catalogue.change(tarball, record, absent)
+        fresh = attrs.evolve(old, sealed=old.sealed + 1)
+        batch = Batch().guard(superblocks.KEY, old.pack()).put(superblocks.KEY, fresh.pack())
+        self.sessions.forget_earlier_boots(batch)
+        self.state.commit(batch)
+        self.config.kv.info.remove_store(self.config.kv.settings, store=old.sealed_store)
+        return fresh
+
+    def _on_ingest(self, report: IngestReport) -> None:
+        self.metrics.counter("tarballs.members").add(report.members)
+        self.metrics.counter("tarballs.content_bytes").add(report.content_bytes)
+        self.hooks.hook.kvfs_on_ingest(volume=self, report=report)
+
+    # -- the namespace above the tarballs ----------------------------------------------------------
+
+    def refresh(self) -> RefreshReport:
+        """List the backing store and take over what is new; and, unless another process has the
+        volume open, what changed or is gone.
+
+        :raises KVFSError: the store cannot be listed.
+        """
+        with self._refresh_lock, self.metrics.histogram("volume.refresh").time():
+            alone = not self.sessions.others_alive() and self._refresher is None
+            return self._namespace().refresh(self.backing, drop=self._drop if alone else None)
+
+    def _drop(self, tarball: int, record: Tarball) -> bool:
+        if record.state is State.ABSENT:
+            return True
+        try:
+            self.tarballs.roll_back(tarball, record)
+        except Conflict:
+            return False
+        return True
+
+    def recover(self) -> None:
+        """Roll back what killed processes left half done."""
+        for tarball, record in self.tarballs.catalogue:
+            self.tarballs.recover(tarball, record)
+
+    def keep_fresh(self) -> None:
+        """Look for new tarballs from now on, in the background, as the configuration says."""
+        interval = self.config.volume.refresh
+        if interval > 0 and self._refresher is None:
+            self._refresher = Thread(
+                target=self._refresh_forever, args=(interval,), name="refresh", daemon=True
+            )
+            self._refresher.start()
+
+    def _refresh_forever(self, interval: float) -> None:
+        pause = interval
+        while not self._closing.wait(pause):
+            start = time.monotonic()
+            try:
+                self.refresh()
+            except KVFSError as error:
+                log.warning("the backing store cannot be listed: %s", error)
+            # A listing that takes long is made seldom.
+            pause = max(interval, 20 * (time.monotonic() - start))
+
+    # -- the files ---------------------------------------------------------------------------------
+
+    def files(self, *, wait: bool) -> Files:
+        """The file system, for one thread.
+
+        :param wait: block until what is asked has been fetched, instead of raising
+            :class:`~kvfs.files.NotResident`.
+        """
+        make = WaitingFiles if wait else Files
+        return make(
+            self.state,
+            self.sealed,
+            names=self._names,
+            extent_bytes=self.superblock.extent_bytes,
+            residency=self.tarballs,
+            statfs=self.statfs,
+        )
+
+    def export(self, path: bytes, write: Callable[[bytes | memoryview], object]) -> ExportReport:
+        """Write the tarball shown at ``path`` as a pax archive; fetches it if need be.
+
+        :param write: takes all the bytes it is given.
+        :raises NotFound: there is no such path.
+        :raises Invalid: it is no tarball.
+        """
+        inode = self.files(wait=True).open_path(path).inode
+        tarball = tarball_of(inode)
+        if tarball == VOLUME_ID or inode != inode_of(tarball, ROOT_NUMBER):
+            raise Invalid(f"{path!r} is not a tarball: name a directory that a tarball appears as")
+        self.tarballs.fetch(tarball)
+        record = self.tarballs.catalogue.get(tarball)
+        root = self.state.get(inode_key(inode)) if record and record.root_listed else None
+        extent_bytes = self.superblock.extent_bytes
+        return Export(self.sealed, tarball, extent_bytes=extent_bytes, root=root, write=write).run()
+
+    def statfs(self) -> StatFS:
+        """Space as the engine sees it."""
+        stats = self.sealed.stats()
+        block = 4096
+        used = (stats.bytes_used or 0) // block
+        free = (stats.bytes_free or 0) // block
+        return StatFS(
+            bsize=block,
+            frsize=block,
+            blocks=used + free,
+            bfree=free,
+            bavail=free,
+            files=0,
+            ffree=0,
+            namelen=NAME_BYTES_MAX,
+        )
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop ingests, bring everything to the disk and let go.  Idempotent."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        if self._refresher is not None:
+            self._refresher.join()
+        self.tarballs.close()
+        self.sealed.close()
+        self.sessions.leave()
+        self.state.close()
+        self.backing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,47 @@
+"""The file system for callers that can wait: a miss blocks until what is needed has arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from kvfs.files import Files, NotResident
+from kvfs.kv import Buffer
+from kvfs.tarballs.service import Tarballs
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class WaitingFiles(Files):
+    """As :class:`~kvfs.files.Files`, but blocks where that raises ``NotResident``.
+
+    Waits only for what was asked: a member that has arrived is served while the rest of its tarball
+    is still on the way.
+    """
+
+    _residency: Tarballs
+
+    def _wait(self, inode: int, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        tarball = inode >> 40
+        while True:
+            seen = self._residency.progress(tarball)
+            try:
+                return call(*args, **kwargs)
+            except NotResident as miss:
+                self._residency.wait(miss.tarball, seen)
+
+    def lookup(self, parent: int, name: bytes) -> Buffer | None:
+        return self._wait(parent, super().lookup, parent, name)
+
+    def getattr(self, inode: int) -> Buffer:
+        return self._wait(inode, super().getattr, inode)
+
+    def readdir(self, inode: int, cookie: int, size: int, plus: bool) -> list[Buffer]:
+        return self._wait(inode, super().readdir, inode, cookie, size, plus)
+
+    def read(self, inode: int, offset: int, size: int) -> list[Buffer]:
+        return self._wait(inode, super().read, inode, offset, size)
+
+    def _inode(self, inode: int) -> tuple[Buffer, bool]:
+        return self._wait(inode, super()._inode, inode)
