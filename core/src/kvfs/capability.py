@@ -13,7 +13,7 @@ import attrs
 
 
 class Durability(IntEnum):
-    """What a write survives once it is acknowledged.  Ordered: a higher level includes the lower."""
+    """What a write survives once it is acknowledged.  A higher level includes the lower."""
 
     MEMORY = 0
     """Nothing: gone with the process."""

@@ -1,7 +1,8 @@
 """Settings as data: TOML -> attrs, with help, units and the nearest valid name for a wrong one.
 
-A settings class is a frozen attrs class whose fields are made with :func:`setting`.  The docs' option
-tables and ``kvfs config explain`` are generated from the same fields, so nothing is written twice.
+A settings class is a frozen attrs class whose fields are made with :func:`setting`.  The docs'
+option tables and ``kvfs config explain`` are generated from the same fields, so nothing is written
+twice.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from types import UnionType
-from typing import Any, NewType, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
 import cattrs
@@ -97,7 +98,7 @@ def structure(table: Mapping[str, Any], cls: type[T], *, where: str) -> T:
     :raises Invalid: an unknown key (names the nearest), a missing one, a value of the wrong type.
     """
     hints = get_type_hints(cls)
-    fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type,misc]
+    fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type]
     for key in table:
         if key not in fields:
             raise Invalid(f"{where} has no setting {key!r}: {nearest(key, [*fields])}")
@@ -150,7 +151,7 @@ def type_name(hint: Any) -> str:
     """A type as a person writes it in TOML."""
     if hint in _TYPE_NAMES:
         return _TYPE_NAMES[hint]
-    if get_origin(hint) is UnionType:
+    if get_origin(hint) in (Union, UnionType):
         return " or ".join(type_name(arg) for arg in get_args(hint) if arg is not type(None))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return " | ".join(member.name.lower() for member in hint)

@@ -16,7 +16,7 @@ import attrs
 import pluggy
 
 if TYPE_CHECKING:
-    from kvfs.tarballs.ingest import IngestReport
+    from kvfs.tarballs.report import IngestReport
     from kvfs.volume import Volume
 
 PROJECT = "kvfs"

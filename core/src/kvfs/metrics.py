@@ -1,7 +1,7 @@
 """Counters and histograms, cheap enough for hot paths; exporters are plugins.
 
-A metric is written by plain attribute arithmetic under the interpreter lock: increments from several
-threads at once may be lost rarely, which statistics bear and locks on hot paths do not.
+A metric is written by plain attribute arithmetic under the interpreter lock: increments from
+several threads at once may be lost rarely; statistics bear that better than hot paths bear locks.
 """
 
 from __future__ import annotations

@@ -42,21 +42,21 @@ def parse_seconds(text: str | int | float) -> float:
 
 def format_bytes(count: float) -> str:
     """A size for people: three significant digits and a binary unit."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.3g} {unit}"
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+    for unit in units:
+        if abs(count) < 1024 or unit == units[-1]:
+            break
         count /= 1024
-    return f"{count:.3g} PiB"
+    whole = unit == "B" or abs(count) >= 100
+    return f"{count:.0f} {unit}" if whole else f"{count:.3g} {unit}"
 
 
 def format_seconds(seconds: float) -> str:
     """A duration for people: ``850 us``, ``12.3 ms``, ``4.56 s``, ``3m07s``, ``2h05m``."""
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.3g} us"
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms"
-    if seconds < 60:
-        return f"{seconds:.3g} s"
+    for limit, factor, unit in ((1e-3, 1e6, "us"), (1, 1e3, "ms"), (60, 1, "s")):
+        if seconds < limit:
+            count = seconds * factor
+            return f"{count:.0f} {unit}" if count >= 100 else f"{count:.3g} {unit}"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes}m{rest:02d}s"

@@ -1,0 +1,167 @@
+"""The layer ``retry``: makes a read again that failed for a while.
+
+Waits grow exponentially with full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS
+Architecture Blog, 2015): before the n-th repetition a time drawn evenly from nothing to
+``delay_first * 2**(n-1)``, at most ``delay_max``.
+
+**What is repeated.**  Only errors that say they are retryable, and only calls that can be made
+twice without harm: reads.  A write whose answer was lost may have been applied.  Sending it again
+could apply it a second time, over what somebody else wrote in between; and with guards it would
+meet its own traces and report a conflict that is none.  Only the caller can know, by reading what
+it meant to change.  So an error of a write passes through at once, with one exception: a commit
+refused with ``Exhausted`` was, by the interface's promise, not applied; if the engine calls that
+retryable, it is sent again.
+
+A scan of the driver that fails in its midst is not taken up again: the rest would show another
+instant.  That of a view is, from behind its last record, and so is a listing.  A stream is not: the
+object may be another one by now.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
+
+import attrs
+
+from kvfs.backing.driver import BackingDriver
+from kvfs.config import Seconds, setting
+from kvfs.errors import Exhausted, Invalid, KVFSError
+from kvfs.kv.driver import KVDriver
+from kvfs.layers.around import Around, BackingAround, KVAround, Measure, nothing
+
+T = TypeVar("T")
+
+_KV_READS = frozenset(("get", "get_many", "scan", "snapshot", "refresh", "stats"))
+_BACKING_READS = frozenset(("stat", "list", "read", "open_reader", "free_space"))
+REPEATABLE = _KV_READS | _BACKING_READS
+"""Operations that can be made twice without harm."""
+
+
+@attrs.frozen
+class RetrySettings:
+    """How long to go on."""
+
+    attempts: int = setting(6, help="how often a call is made at most")
+    delay_first: Seconds = setting(
+        Seconds(0.05), help="longest wait before the first repetition; doubles with each"
+    )
+    delay_max: Seconds = setting(Seconds(2.0), help="longest wait before any repetition")
+    total: Seconds = setting(
+        Seconds(30.0), help="no repetition begins later than this after the first attempt"
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.attempts < 1 or min(self.delay_first, self.delay_max, self.total) < 0:
+            raise Invalid("the layer retry needs one attempt and no negative times")
+
+
+@attrs.define
+class _Patience:
+    """What is left of one call's attempts and time."""
+
+    retry: Retry
+    began_s: float = attrs.field(init=False)
+    failures: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.began_s = self.retry.clock()
+
+    def wait(self, operation: str, error: KVFSError) -> None:
+        """Wait before the next attempt, or raise the error if there is to be none."""
+        settings = self.retry.settings
+        self.failures += 1
+        if not _may_repeat(operation, error) or self.failures >= settings.attempts:
+            raise error
+        longest_s = min(settings.delay_max, settings.delay_first * 2 ** (self.failures - 1))
+        wait_s = longest_s * self.retry.draw()
+        if self.retry.clock() - self.began_s + wait_s > settings.total:
+            raise error
+        self.retry.sleep(wait_s)
+
+
+def _may_repeat(operation: str, error: KVFSError) -> bool:
+    if not error.retryable:
+        return False
+    return operation in REPEATABLE or (operation == "commit" and isinstance(error, Exhausted))
+
+
+@attrs.define
+class Retry(Around):
+    """Repeats calls.
+
+    :param sleep: with ``clock`` and ``draw`` (evenly from 0 to 1), injected by tests.
+    """
+
+    settings: RetrySettings
+    sleep: Callable[[float], None] = attrs.field(default=time.sleep, kw_only=True)
+    clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
+    draw: Callable[[], float] = attrs.field(default=random.random, kw_only=True)
+
+    def call(
+        self,
+        operation: str,
+        function: Callable[[], T],
+        *,
+        sent: Callable[[], int] = nothing,
+        received: Measure[T] = nothing,
+    ) -> T:
+        patience = _Patience(self)
+        while True:
+            try:
+                return function()
+            except KVFSError as error:
+                patience.wait(operation, error)
+
+    def items(
+        self,
+        operation: str,
+        begin: Callable[[], Iterator[T]],
+        *,
+        received: Measure[T] = nothing,
+        resume: Callable[[T, int], Iterator[T]] | None = None,
+    ) -> Iterator[T]:
+        first = self.call(operation, begin)
+        return self._resumed(operation, first, begin, resume)
+
+    def _resumed(
+        self,
+        operation: str,
+        iterator: Iterator[T] | None,
+        begin: Callable[[], Iterator[T]],
+        resume: Callable[[T, int], Iterator[T]] | None,
+    ) -> Iterator[T]:
+        seen = 0
+        again = begin
+        patience = _Patience(self)
+        while True:
+            try:
+                if iterator is None:
+                    iterator = again()
+                item = next(iterator)
+            except StopIteration:
+                return
+            except KVFSError as error:
+                if seen and resume is None:
+                    raise
+                patience.wait(operation, error)
+                iterator = None
+                continue
+            seen += 1
+            if resume is not None:
+                again = partial(resume, item, seen)
+            yield item
+            patience = _Patience(self)
+
+
+def wrap_kv(driver: KVDriver, settings: RetrySettings) -> KVDriver:
+    """An engine whose reads are made again."""
+    return KVAround(driver, Retry(settings))
+
+
+def wrap_backing(driver: BackingDriver, settings: RetrySettings) -> BackingDriver:
+    """A store of objects whose reads are made again."""
+    return BackingAround(driver, Retry(settings))
