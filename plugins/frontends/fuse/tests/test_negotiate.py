@@ -1,0 +1,110 @@
+"""INIT as kernels old and new send it."""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+import pytest
+
+from kvfs.errors import Unsupported
+from kvfs_frontend_fuse import FuseSettings, ReadDirPlus
+from kvfs_frontend_fuse._negotiate import MAX_WRITE, Negotiated, answer_init
+from kvfs_frontend_fuse._wire import LAYOUTS, InitFlag
+
+ALL = (1 << 43) - 1
+
+
+def init(
+    *,
+    major: int = 7,
+    minor: int = 45,
+    offered: int = ALL,
+    extended: bool = True,
+    settings: FuseSettings | None = None,
+) -> tuple[Negotiated | None, dict[str, int] | int]:
+    body = struct.pack("=IIII", major, minor, 131072, offered & 0xFFFF_FFFF)
+    if extended:
+        body += struct.pack("=I44x", offered >> 32)
+    request = bytes(40) + body
+    answers: list[list[bytes] | int] = []
+    try:
+        agreed = answer_init(
+            request, len(request), settings or FuseSettings(), reply=answers.append
+        )
+    finally:
+        (answer,) = answers
+    if isinstance(answer, int):
+        return agreed, answer
+    layout = LAYOUTS["fuse_init_out"]
+    values = layout.struct.unpack(b"".join(answer))
+    return agreed, dict(zip(layout.fields, values, strict=True))
+
+
+def test_linux_6_18() -> None:
+    agreed, answer = init()
+    assert agreed is not None
+    assert isinstance(answer, dict)
+    assert (answer["major"], answer["minor"]) == (7, 45)
+    assert answer["max_write"] == MAX_WRITE
+    assert answer["max_pages"] * struct.calcsize("P") > 0
+    assert answer["flags"] == int(agreed.flags) & 0xFFFF_FFFF
+    wanted = InitFlag.NO_OPEN_SUPPORT | InitFlag.NO_OPENDIR_SUPPORT | InitFlag.CACHE_SYMLINKS
+    assert agreed.flags & wanted == wanted
+    assert not agreed.flags & (InitFlag.WRITEBACK_CACHE | InitFlag.POSIX_LOCKS)
+    assert answer["congestion_threshold"] <= answer["max_background"] == agreed.max_background
+
+
+def test_linux_5_10_sends_no_second_flags() -> None:
+    agreed, answer = init(minor=32, offered=0x0FFF_FFFF, extended=False)
+    assert agreed is not None
+    assert isinstance(answer, dict)
+    assert answer["minor"] == agreed.minor == 32
+    assert not agreed.flags & InitFlag.INIT_EXT
+
+
+def test_nothing_is_taken_that_was_not_offered() -> None:
+    agreed, answer = init(offered=int(InitFlag.ASYNC_READ))
+    assert agreed is not None
+    assert agreed.flags == InitFlag.ASYNC_READ
+    assert isinstance(answer, dict)
+    assert answer["max_pages"] == 0
+
+
+def test_a_newer_minor_is_answered_with_ours() -> None:
+    agreed, _ = init(minor=99)
+    assert agreed is not None
+    assert agreed.minor == 45
+
+
+def test_a_newer_major_is_asked_to_come_down() -> None:
+    agreed, answer = init(major=8, minor=0)
+    assert agreed is None
+    assert isinstance(answer, dict)
+    assert answer["major"] == 7
+
+
+@pytest.mark.parametrize(("major", "minor"), [(6, 99), (7, 30)])
+def test_a_kernel_too_old_is_told_so(major: int, minor: int) -> None:
+    with pytest.raises(Unsupported, match=f"{major}.{minor}"):
+        init(major=major, minor=minor)
+    request = bytes(40) + struct.pack("=IIII", major, minor, 0, 0)
+    answers: list[list[bytes] | int] = []
+    with pytest.raises(Unsupported):
+        answer_init(request, len(request), FuseSettings(), reply=answers.append)
+    assert answers == [errno.EPROTO]
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags"),
+    [
+        (ReadDirPlus.NEVER, InitFlag(0)),
+        (ReadDirPlus.ALWAYS, InitFlag.DO_READDIRPLUS),
+        (ReadDirPlus.AUTO, InitFlag.DO_READDIRPLUS | InitFlag.READDIRPLUS_AUTO),
+    ],
+)
+def test_readdirplus_follows_the_setting(mode: ReadDirPlus, flags: InitFlag) -> None:
+    agreed, _ = init(settings=FuseSettings(readdirplus=mode))
+    assert agreed is not None
+    both = InitFlag.DO_READDIRPLUS | InitFlag.READDIRPLUS_AUTO
+    assert agreed.flags & both == flags
