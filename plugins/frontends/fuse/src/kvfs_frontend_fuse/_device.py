@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import select
+from collections.abc import Callable
 from threading import Lock
 
 from kvfs_frontend_fuse._complaints import Complaints
 from kvfs_frontend_fuse._operations import Reply
 from kvfs_frontend_fuse._wire import OUT_HEADER
 
+_IDLE_AFTER_MS = 100
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTCONN, errno.ECONNABORTED})
 """Replying failed since nobody waits for it: the caller was killed, or the mount has ended."""
 
@@ -70,9 +72,17 @@ class Device:
         except OSError:
             pass
 
-    def wait(self) -> None:
-        """Block until there is a request to read, the mount has ended, or somebody wakes it."""
-        for descriptor, _ in self._poll():
+    def wait(self, on_idle: Callable[[], None] | None = None) -> None:
+        """Block until there is a request to read, the mount has ended, or somebody wakes it.
+
+        :param on_idle: called once when nothing has come for a while.
+        """
+        events = self._poll(_IDLE_AFTER_MS)
+        if not events:
+            if on_idle is not None:
+                on_idle()
+            events = self._poll()
+        for descriptor, _ in events:
             if descriptor == self._awake:
                 os.read(self._awake, 4096)
 

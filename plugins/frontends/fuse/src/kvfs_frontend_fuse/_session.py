@@ -151,12 +151,14 @@ class Session:
         readv, writev, wait = os.readv, os.writev, self._device.wait
         unpack, pack = IN_HEADER.unpack_from, OUT_HEADER.pack
         head = OUT_HEADER.size
+        # A view held by an idle mount keeps the engine from reusing pages that an ingest frees.
+        idle = self._operations.files.close
         reply: Reply
         while not self._ending:
             try:
                 size = readv(descriptor, into)
             except BlockingIOError:
-                wait()
+                wait(idle)
                 continue
             except OSError as error:
                 if self._has_ended(error):
