@@ -3,9 +3,11 @@
 from kvfs.files.files import Dirent, Files, NotResident, Residency, StatFS
 from kvfs.files.names import NameHash, locate
 from kvfs.files.records import Attributes
+from kvfs.kv import Buffer
 
 __all__ = [
     "Attributes",
+    "Buffer",
     "Dirent",
     "Files",
     "NameHash",

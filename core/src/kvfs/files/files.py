@@ -27,7 +27,6 @@ from kvfs.files.records import (
     COOKIE_DOTDOT,
     DIRENT,
     DIRENT_IN_RECORD,
-    DIRENTPLUS,
     ENTRY_OUT_BYTES,
     FIRST_SLOT,
     FLAGS_IN_INODE,
@@ -226,6 +225,8 @@ class Files:
         replies: list[Buffer] = []
         if cookie < COOKIE_DOTDOT:
             size -= self._dots(inode, cookie, size, plus, replies)
+            if size < 0:
+                return replies
         start = dirent_key(inode, max(cookie + 1, FIRST_SLOT))
         stop = dirent_key(inode, LAST_SLOT)
         first = 0 if plus else DIRENT_IN_RECORD
@@ -245,18 +246,19 @@ class Files:
         return replies
 
     def _dots(self, inode: int, cookie: int, size: int, plus: bool, replies: list[Buffer]) -> int:
-        """Append ``.`` and ``..``; returns the bytes they took."""
+        """Append ``.`` and ``..`` while they fit; returns the bytes that both would take."""
         record, _ = self._inode(inode)
         parent = BACK_POINTER.unpack_from(record, BACK_POINTER_IN_INODE)[0]
         used = 0
         for name, number, own in ((b".", inode, COOKIE_DOT), (b"..", parent, COOKIE_DOTDOT)):
-            if cookie < own and used + DIRENTPLUS.size + 8 <= size:
+            if cookie < own:
                 # The kernel takes no inode from these two, so no attributes are needed.
                 entry = bytes(ENTRY_OUT_BYTES if plus else 0) + (
                     DIRENT.pack(number, own, len(name), stat.S_IFDIR >> 12) + name.ljust(8, b"\0")
                 )
-                replies.append(entry)
                 used += len(entry)
+                if used <= size:
+                    replies.append(entry)
         return used
 
     def read(self, inode: int, offset: int, size: int) -> list[Buffer]:

@@ -328,6 +328,9 @@ REMOVED_DIRENT = bytes(NAME_IN_RECORD) + _TRAILERS[DirentFlag.REMOVED]
 """What is left in a chain of colliding names where one was removed."""
 
 
+_INODE_TAILS = tuple(bytes((FORMAT, flags)) + bytes(6) for flags in range(8))
+
+
 def pack_inode(
     attr: bytes, parent: int, slot: int, *, valid_s: int, flags: int = 0, content: Buffer = b""
 ) -> bytes:
@@ -337,7 +340,7 @@ def pack_inode(
             VALIDITY.pack(valid_s, 0, 0),
             attr,
             BACK_POINTER.pack(parent, slot),
-            bytes((FORMAT, flags, 0, 0, 0, 0, 0, 0)),
+            _INODE_TAILS[flags],
             content,
         )
     )

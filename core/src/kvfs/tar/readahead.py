@@ -10,6 +10,7 @@ thread, which calls everything else.  They share a queue of chunks under one con
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from threading import Condition, Thread
 from types import TracebackType
 from typing import Final
@@ -28,13 +29,22 @@ class ReadAhead:
 
     :param stream: not to be used by anybody else until :meth:`close`, which does not close it.
     :param buffer_bytes: memory used, at least two chunks of 1 MiB.
+    :param before_wait: called by the consumer's thread when the next bytes are not there yet; what
+        it raises passes through.
     :raises Invalid: ``buffer_bytes`` is too small.
     """
 
-    def __init__(self, stream: ByteStream, *, buffer_bytes: int = 4 << 20) -> None:
+    def __init__(
+        self,
+        stream: ByteStream,
+        *,
+        buffer_bytes: int = 4 << 20,
+        before_wait: Callable[[], None] | None = None,
+    ) -> None:
         if buffer_bytes < 2 * _CHUNK:
             raise Invalid(f"reading ahead needs at least {2 * _CHUNK:,} bytes of buffer")
         self._stream = stream
+        self._before_wait = before_wait
         # The consumer holds one chunk besides those queued.
         self._chunks_max = buffer_bytes // _CHUNK - 1
         self._changed = Condition()
@@ -73,6 +83,8 @@ class ReadAhead:
         """Make sure that there are current bytes; False at the end."""
         if self._current:
             return True
+        if self._before_wait is not None and not (self._chunks or self._at_end):
+            self._before_wait()
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._at_end or bool(self._chunks))
             if self._closed:

@@ -8,16 +8,16 @@ of several threads or processes that try, one succeeds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any
 
 import attrs
 from xxhash import xxh3_64_intdigest
 
-from kvfs.errors import Corrupt, Exhausted
+from kvfs.errors import Conflict, Corrupt, Exhausted
 from kvfs.files.records import ID_BITS, ID_MAX, catalogue_key
-from kvfs.kv import Batch, KVStore, prefix_end
+from kvfs.kv import Batch, Buffer, KVStore, prefix_end
 
 PROBES_MAX = 1 << 12
 
@@ -35,6 +35,10 @@ class State(StrEnum):
     """Its records are being removed; a start after a crash goes on."""
     REMOVED = "removed"
     """Gone from the backing store; keeps the place in a chain of colliding ids."""
+
+
+HALF_DONE = (State.INGESTING, State.EVICTING)
+"""States that somebody must be at work in."""
 
 
 @attrs.frozen(kw_only=True)
@@ -65,18 +69,34 @@ class Tarball:
     lost: int = 0
     """How many problems mean that something in the object is not served."""
 
+    def forgotten(self) -> Tarball:
+        """The same object, with nothing of it in the sealed store."""
+        return Tarball(
+            object=self.object,
+            size=self.size,
+            mtime_ns=self.mtime_ns,
+            version=self.version,
+            parent=self.parent,
+            slot=self.slot,
+        )
+
     def pack(self) -> bytes:
         """As JSON: read by people and seldom by the program."""
-        return json.dumps(attrs.asdict(self), separators=(",", ":")).encode()
+        return _encode({name: getattr(self, name) for name in _FIELDS}).encode()
 
     @classmethod
     def unpack(cls, record: bytes) -> Tarball:
         """Decode; :class:`~kvfs.errors.Corrupt` if it is no record of the catalogue."""
         try:
             fields: dict[str, Any] = json.loads(record)
-            return cls(**(fields | {"state": State(fields["state"])}))
+            fields["state"] = State(fields["state"])
+            return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
             raise Corrupt(f"not a record of the catalogue: {record[:80]!r}") from error
+
+
+_FIELDS = tuple(field.name for field in attrs.fields(Tarball))
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def home_id(name: str) -> int:
@@ -96,31 +116,40 @@ class Catalogue:
         raw = self._state.get(catalogue_key(tarball))
         return None if raw is None else Tarball.unpack(raw)
 
-    def locate(self, name: str, taken: dict[int, str] | None = None) -> tuple[int, Tarball | None]:
+    def locate(
+        self, name: str, get: Callable[[bytes], Buffer | None] | None = None
+    ) -> tuple[int, Tarball | None]:
         """The id of an object and its record, or the id that it would get and ``None``.
 
-        :param taken: ids that are spoken for but not written yet, with their objects' names.
+        :param get: reads a record by its key; by default as it is in the store now.
         """
+        get = get or self._state.get
         tarball = home_id(name)
         free: int | None = None
         for _ in range(PROBES_MAX):
-            if taken is None or taken.get(tarball, name) == name:
-                record = self.get(tarball)
-                if record is not None and record.object == name:
-                    return tarball, record
-                if record is None or record.state is State.REMOVED:
-                    free = free or tarball
-                if record is None:
-                    return free or tarball, None
+            raw = get(catalogue_key(tarball))
+            if raw is None:
+                return free or tarball, None
+            record = Tarball.unpack(bytes(raw))
+            if record.object == name:
+                return tarball, record
+            if record.state is State.REMOVED:
+                free = free or tarball
             tarball = tarball % ID_MAX + 1
         raise Exhausted(f"no id is free for {name!r}: a volume holds at most {ID_MAX} tarballs")
 
     def __iter__(self) -> Iterator[tuple[int, Tarball]]:
         """Every tarball of the store, by id, lazily."""
+        return self.without(bytes((ID_MAX >> 3) + 1))
+
+    def without(self, seen: Buffer) -> Iterator[tuple[int, Tarball]]:
+        """Every tarball but those whose bit is set in ``seen``, by id, lazily."""
         for key, raw in self._state.scan(b"T", prefix_end(b"T")):
-            record = Tarball.unpack(raw)
-            if record.state is not State.REMOVED:
-                yield int.from_bytes(key[1:], "big"), record
+            tarball = int.from_bytes(key[1:], "big")
+            if not seen[tarball >> 3] & 1 << (tarball & 7):
+                record = Tarball.unpack(raw)
+                if record.state is not State.REMOVED:
+                    yield tarball, record
 
     def change(
         self, tarball: int, old: Tarball | None, new: Tarball | None, batch: Batch | None = None
@@ -130,10 +159,21 @@ class Catalogue:
         :raises Conflict: the record is not ``old`` any more; nothing was changed.
         """
         batch = Batch() if batch is None else batch
+        self.guard(batch, tarball, old)
         key = catalogue_key(tarball)
-        batch.guard(key, None if old is None else old.pack())
         if new is None:
             batch.delete(key)
         else:
             batch.put(key, new.pack())
         self._state.commit(batch)
+
+    def guard(self, batch: Batch, tarball: int, record: Tarball | None) -> None:
+        """Have ``batch`` applied only if the record of a tarball is still this one.
+
+        :raises Conflict: it is not even now.
+        """
+        key = catalogue_key(tarball)
+        raw = self._state.get(key)
+        if (None if raw is None else Tarball.unpack(raw)) != record:
+            raise Conflict(f"tarball {tarball:#08x} is not in the state that it was in")
+        batch.guard(key, raw)

@@ -146,21 +146,26 @@ class Export:
     # -- names ---------------------------------------------------------------------------------
 
     def _name(self, parent: int, slot: int) -> bytes:
+        directory = self._path(parent)
+        name = self._name_at(parent, slot)
+        return directory + b"/" + name if directory else name
+
+    def _name_at(self, parent: int, slot: int) -> bytes:
         raw = self._sealed.get(dirent_key(parent, slot))
         if raw is None:
             raise Corrupt(f"an inode points back to directory {parent:#x}, which lacks the entry")
-        directory = self._path(parent)
-        name = DirentRecord.unpack(raw).name
-        return directory + b"/" + name if directory else name
+        return DirentRecord.unpack(raw).name
 
     def _directory_path(self, inode: int) -> bytes:
-        if inode == inode_of(self._tarball, ROOT_NUMBER):
-            return b""
-        raw = self._sealed.get(inode_key(inode))
-        if raw is None:
-            raise Corrupt(f"there is no inode {inode:#x}, against what its entries say")
-        record = InodeRecord.unpack(raw)
-        return self._name(record.parent, record.slot)
+        names: list[bytes] = []
+        while inode != inode_of(self._tarball, ROOT_NUMBER):
+            raw = self._sealed.get(inode_key(inode))
+            if raw is None:
+                raise Corrupt(f"there is no inode {inode:#x}, against what its entries say")
+            record = InodeRecord.unpack(raw)
+            names.append(self._name_at(record.parent, record.slot))
+            inode = record.parent
+        return b"/".join(reversed(names))
 
     def _owner_name(self, kind: bytes, number: int) -> bytes:
         return self._sealed.get(owner_key(self._tarball, kind, number)) or b""

@@ -1,10 +1,19 @@
-"""Which process holds something: names for processes that tell a dead one from a live one."""
+"""Who holds something: names that tell the dead from the living, in this process and in others.
+
+Concurrency: any thread may call anything.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from itertools import count
 from pathlib import Path
+
+_numbers = count(1)
+_undertakings: set[str] = set()
 
 
 @cache
@@ -30,11 +39,28 @@ def myself() -> str:
     return f"{boot_id()}/{pid}/{_start_time(pid)}"
 
 
+@contextmanager
+def undertaking() -> Iterator[str]:
+    """A name for something that this process does, alive until it is done or the process ends.
+
+    What failed without being put right is thereby known to be abandoned, though its process lives.
+    """
+    name = f"{myself()}/{next(_numbers)}"
+    _undertakings.add(name)
+    try:
+        yield name
+    finally:
+        _undertakings.discard(name)
+
+
 def is_alive(holder: str) -> bool:
-    """Is the process of that name still there?  Only of this machine can it be known."""
+    """Is who has that name still there?  Only of this machine can it be known."""
     boot, _, rest = holder.partition("/")
-    pid, _, start = rest.partition("/")
-    return boot == boot_id() and pid.isdigit() and _start_time(int(pid)) == start
+    pid, _, rest = rest.partition("/")
+    start, _, number = rest.partition("/")
+    if boot != boot_id() or not pid.isdigit() or _start_time(int(pid)) != start:
+        return False
+    return int(pid) != os.getpid() or not number or holder in _undertakings
 
 
 def pid_of(holder: str) -> int:

@@ -27,7 +27,7 @@ from kvfs.files.records import (
 )
 from kvfs.kv import Buffer
 from kvfs.tar.member import Member, MemberType
-from kvfs.tar.problems import NotATarball, Problem, ProblemKind, Truncated
+from kvfs.tar.problems import NotATarball, Problem, ProblemKind
 from kvfs.tar.reader import TarReader
 from kvfs.tarballs.paths import Refused, check, split
 from kvfs.tarballs.report import IngestReport
@@ -42,10 +42,18 @@ _FORMAT_OF_TYPE = {
 }
 OWNERS_MAX = 4096
 """Names of users and groups remembered per tarball."""
+OWNER_BYTES_MAX = 255
 
 
 class Cancelled(Closed):
     """The ingest was told to stop; the volume is being closed."""
+
+
+class Damaged(Exception):
+    """The archive cannot be read on from here; the message says why.  Never leaves the ingest.
+
+    A type of its own, because :class:`~kvfs.errors.Corrupt` may also come from the engine.
+    """
 
 
 class Ingest:
@@ -74,28 +82,23 @@ class Ingest:
         report = self._report
         add = self._add
         tree = self._tree
-        try:
-            for member in reader:
-                try:
-                    add(member, reader)
-                except Refused as refusal:
-                    report.note(
-                        Problem(member.offset, member.name, ProblemKind.REFUSED, str(refusal))
-                    )
-                except Truncated:
-                    pass  # The reader has noted it, and iteration ends.
-                if tree.is_full:
-                    if self._cancel.is_set():
-                        raise Cancelled(f"the ingest of {report.object} was stopped")
-                    tree.flush()
-        except NotATarball:
-            raise
-        except Corrupt as error:
-            # The compression is damaged: what came before the damage is served.
-            report.note(Problem(0, b"", ProblemKind.TRUNCATED, str(error)))
+        for member in self._members(reader):
+            try:
+                add(member, reader)
+            except Refused as refusal:
+                report.note(Problem(member.offset, member.name, ProblemKind.REFUSED, str(refusal)))
+            except Damaged as damage:
+                report.note(Problem(member.offset, member.name, ProblemKind.TRUNCATED, str(damage)))
+                break
+            if tree.is_full:
+                self._check_cancelled()
+                tree.flush()
         root = tree.finish()
         report.root, report.root_listed = root.attributes, root.listed
+        report.root_xattrs = root.xattrs
         for number, problem in enumerate(report.problems):
+            if tree.is_full:
+                tree.flush()
             self._batch.put(
                 problem_key(report.tarball, number),
                 json.dumps(
@@ -111,9 +114,24 @@ class Ingest:
         report.seconds = perf_counter() - start
         return report
 
+    def _members(self, reader: TarReader) -> Iterator[Member]:
+        """The members up to the end, or to where the compression is damaged."""
+        try:
+            yield from reader
+        except NotATarball:
+            raise
+        except Corrupt as error:
+            self._report.note(Problem(0, b"", ProblemKind.TRUNCATED, str(error)))
+
+    def _check_cancelled(self) -> None:
+        if self._cancel.is_set():
+            raise Cancelled(f"the ingest of {self._report.object} was stopped")
+
     def _add(self, member: Member, reader: TarReader) -> None:
         head, _, base = member.name.rstrip(b"/").rpartition(b"/")
-        if not base or base == b".":
+        while base == b".":
+            head, _, base = head.rstrip(b"/").rpartition(b"/")
+        if not base:
             self._add_root(member)
             return
         if base == b".." or len(base) > 255 or b"\0" in member.name:
@@ -129,7 +147,7 @@ class Ingest:
             report.files += 1
             report.content_bytes += member.stored_size
         elif kind is MemberType.DIRECTORY:
-            self._tree.add_directory(parent, base, self._attributes(member))
+            self._add_directory(member, parent, base)
             report.directories += 1
         elif kind is MemberType.HARDLINK:
             self._tree.link(parent, base, member.linkname)
@@ -141,6 +159,9 @@ class Ingest:
             self._add_special(member, parent, base)
             report.others += 1
         report.members += 1
+        self._remember_owner(member)
+
+    def _remember_owner(self, member: Member) -> None:
         owner = (member.uname, member.uid, member.gname, member.gid)
         if owner not in self._owners:
             self._add_owner(member, owner)
@@ -148,9 +169,16 @@ class Ingest:
     def _add_root(self, member: Member) -> None:
         if member.type is not MemberType.DIRECTORY:
             raise Refused("it would replace the root of the tarball")
-        self._tree.add_directory(None, b"", self._attributes(member))
+        self._add_directory(member, None, b"")
         self._report.members += 1
         self._report.directories += 1
+        self._remember_owner(member)
+
+    def _add_directory(self, member: Member, parent: Directory | None, base: bytes) -> None:
+        directory = self._tree.add_directory(parent, base, self._attributes(member))
+        if member.xattrs:
+            self._add_xattrs(member, directory.inode)
+            directory.xattrs = directory.unsaved = True
 
     def _attributes(self, member: Member) -> Attributes:
         """Of a directory."""
@@ -170,22 +198,30 @@ class Ingest:
     def _add_file(self, member: Member, reader: TarReader, parent: Directory, base: bytes) -> None:
         inode = self._tree.new_inode()
         size = member.size
-        flags = self._add_xattrs(member, inode) if member.xattrs else 0
-        if size <= self._inline_bytes:
-            content: Buffer = reader.read_body()
-            blocks = (size + 511) >> 9
-        else:
-            content = b""
-            flags |= InodeFlag.EXTENTS
-            blocks = self._add_extents(member, reader, inode)
         mode = stat.S_IFREG | member.mode
-        attr = _pack(member, inode, mode, size, blocks)
-        self._tree.add(parent, base, attr, inode, mode, content=content, flags=flags)
+        if size <= self._inline_bytes and not member.xattrs:
+            content = _read_body(reader)
+            attr = _pack(member, inode, mode, size, (size + 511) >> 9)
+            self._tree.add(parent, base, attr, inode, mode, content=content)
+            return
+        try:
+            flags = self._add_xattrs(member, inode)
+            if size <= self._inline_bytes:
+                content = _read_body(reader)
+                blocks = (size + 511) >> 9
+            else:
+                content = b""
+                flags |= InodeFlag.EXTENTS
+                blocks = self._add_extents(member, reader, inode)
+            attr = _pack(member, inode, mode, size, blocks)
+            self._tree.add(parent, base, attr, inode, mode, content=content, flags=flags)
+        except (Refused, Damaged):
+            self._tree.abandon(inode)
+            raise
 
     def _add_special(self, member: Member, parent: Directory, base: bytes) -> None:
         """Symbolic links, devices and FIFOs."""
         inode = self._tree.new_inode()
-        flags = self._add_xattrs(member, inode) if member.xattrs else 0
         kind = _FORMAT_OF_TYPE[member.type]
         content = b""
         rdev = 0
@@ -198,15 +234,26 @@ class Ingest:
         elif kind != stat.S_IFIFO:
             rdev = encode_device(member.devmajor, member.devminor)
         attr = _pack(member, inode, kind | permissions, len(content), 0, rdev=rdev)
-        self._tree.add(parent, base, attr, inode, kind | permissions, content=content, flags=flags)
+        try:
+            flags = self._add_xattrs(member, inode)
+            mode = kind | permissions
+            self._tree.add(parent, base, attr, inode, mode, content=content, flags=flags)
+        except Refused:
+            if member.xattrs:
+                self._tree.abandon(inode)
+            raise
 
     def _add_xattrs(self, member: Member, inode: int) -> int:
         for name, value in member.xattrs.items():
             if not 0 < len(name) <= 255 or len(value) > 65536:
                 raise Refused(f"an extended attribute {name[:300]!r} of {len(value)} bytes")
-            self._tree.batch.put(xattr_key(inode, name), value)
-            self._tree.bytes += len(value)
-        return InodeFlag.XATTRS
+        tree = self._tree
+        for name, value in member.xattrs.items():
+            if tree.is_full:
+                tree.flush()
+            tree.batch.put(xattr_key(inode, name), value)
+            tree.bytes += len(value)
+        return InodeFlag.XATTRS if member.xattrs else 0
 
     def _add_extents(self, member: Member, reader: TarReader, inode: int) -> int:
         """Write a large body; returns the blocks of 512 bytes that it takes.
@@ -215,32 +262,26 @@ class Ingest:
         """
         tree = self._tree
         written = 0
-        try:
-            for number, extent in _extents(reader, member.size, self._extent_bytes):
-                if tree.is_full:
-                    if self._cancel.is_set():
-                        raise Cancelled(f"the ingest of {self._report.object} was stopped")
-                    tree.flush()
-                tree.batch.put(extent_key(inode, number), extent)
-                tree.bytes += len(extent)
-                written += len(extent)
-        except Truncated:
-            tree.flush()
-            low = extent_key(inode, 0)
-            tree.batch.delete_range(low, extent_key(inode, (1 << 32) - 1))
-            raise
+        for number, extent in _extents(reader, member.size, self._extent_bytes):
+            if tree.is_full:
+                self._check_cancelled()
+                tree.flush()
+            tree.batch.put(extent_key(inode, number), extent)
+            tree.bytes += len(extent)
+            written += len(extent)
         return (written + 511) >> 9
 
     def _add_owner(self, member: Member, owner: tuple[bytes, int, bytes, int]) -> None:
         """Remember what the tarball calls its users and groups, to write it back the same."""
         if len(self._owners) >= OWNERS_MAX:
             return
-        self._owners.add(owner)
-        tarball = self._report.tarball
+        if len(member.uname) + len(member.gname) <= 2 * OWNER_BYTES_MAX:
+            self._owners.add(owner)
+        tarball, longest = self._report.tarball, OWNER_BYTES_MAX
         if member.uname:
-            self._tree.batch.put(owner_key(tarball, b"u", member.uid), member.uname[:255])
+            self._tree.batch.put(owner_key(tarball, b"u", member.uid), member.uname[:longest])
         if member.gname:
-            self._tree.batch.put(owner_key(tarball, b"g", member.gid), member.gname[:255])
+            self._tree.batch.put(owner_key(tarball, b"g", member.gid), member.gname[:longest])
 
 
 def _pack(member: Member, inode: int, mode: int, size: int, blocks: int, *, rdev: int = 0) -> bytes:
@@ -257,6 +298,20 @@ def _pack(member: Member, inode: int, mode: int, size: int, blocks: int, *, rdev
     )  # fmt: skip
 
 
+def _read_body(reader: TarReader) -> Buffer:
+    try:
+        return reader.read_body()
+    except Corrupt as error:
+        raise Damaged(str(error)) from error
+
+
+def _segments(reader: TarReader, size: int) -> Iterator[tuple[int, memoryview]]:
+    try:
+        yield from reader.segments(size)
+    except Corrupt as error:
+        raise Damaged(str(error)) from error
+
+
 def _extents(reader: TarReader, size: int, extent_bytes: int) -> Iterator[tuple[int, Buffer]]:
     """The body of ``size`` bytes cut into extents; those that are all zero are left out."""
     zeros = bytes(extent_bytes)
@@ -270,7 +325,7 @@ def _extents(reader: TarReader, size: int, extent_bytes: int) -> Iterator[tuple[
             if whole != zeros[:length]:
                 yield current, whole
 
-    for segment, data in reader.segments(extent_bytes):
+    for segment, data in _segments(reader, extent_bytes):
         offset = segment
         view = memoryview(data)
         while view:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from kvfs.files.records import NAME_BYTES_MAX
 
+DEPTH_MAX = 4096
+"""Directories above a member; a header of a megabyte could name half a million of them."""
+
 
 class Refused(Exception):
     """A member cannot be served; the message says why.  Never leaves the ingest."""
@@ -14,8 +17,11 @@ def split(name: bytes) -> list[bytes]:
 
     A leading ``/`` is stripped and ``.`` ignored, as GNU tar does.
 
-    :raises Refused: ``..``, a NUL, or a part that is too long.
+    :raises Refused: ``..``, a NUL, a part that is too long, or too many parts.
     """
+    depth = name.count(b"/") + 1
+    if depth > DEPTH_MAX:
+        raise Refused(f"it lies {depth:,} directories deep (the most is {DEPTH_MAX:,})")
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     for part in parts:
         check(part)

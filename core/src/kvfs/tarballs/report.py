@@ -9,6 +9,8 @@ from kvfs.tar.problems import Problem
 
 PROBLEMS_KEPT = 1000
 """Remarks kept word for word; the rest are counted."""
+PROBLEM_BYTES_MAX = 4096
+"""How much is kept of a name or a message: a hostile archive has names of a megabyte."""
 
 
 @attrs.define(kw_only=True)
@@ -40,6 +42,8 @@ class IngestReport:
     """How many of the problems mean that something in the archive is not served."""
     root: Attributes | None = None
     """The attributes of the tarball's own directory."""
+    root_xattrs: bool = False
+    """It has extended attributes."""
     root_listed: bool = False
     """The tarball has a member ``./``."""
 
@@ -48,4 +52,10 @@ class IngestReport:
         self.problems_total += 1
         self.lost += problem.kind.loses_members
         if len(self.problems) < PROBLEMS_KEPT:
-            self.problems.append(problem)
+            self.problems.append(
+                attrs.evolve(
+                    problem,
+                    name=problem.name[:PROBLEM_BYTES_MAX],
+                    message=problem.message[:PROBLEM_BYTES_MAX],
+                )
+            )

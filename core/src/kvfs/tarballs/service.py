@@ -18,6 +18,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Condition, Event, Lock
 
 import attrs
@@ -31,6 +32,7 @@ from kvfs.files.records import (
     ROOT_NUMBER,
     VOLUME_ID,
     DirentRecord,
+    InodeFlag,
     dirent_key,
     inode_key,
     inode_of,
@@ -45,7 +47,7 @@ from kvfs.tar.readahead import ReadAhead
 from kvfs.tar.reader import TarReader
 from kvfs.tar.window import ByteStream
 from kvfs.tarballs import holders
-from kvfs.tarballs.catalogue import Catalogue, State, Tarball
+from kvfs.tarballs.catalogue import HALF_DONE, Catalogue, State, Tarball
 from kvfs.tarballs.counting import CountingReader
 from kvfs.tarballs.ingest import Cancelled, Ingest
 from kvfs.tarballs.report import IngestReport
@@ -147,7 +149,8 @@ class Tarballs:
         with job.progress:
             job.progress.wait_for(lambda: job.done or job.batches != seen)
         if job.error is not None:
-            raise job.error
+            # Without the traces of those who were told before: they would add up.
+            raise job.error.with_traceback(None)
 
     def fetch(self, tarball: int) -> IngestReport | None:
         """Have all of a tarball fetched; its report, or ``None`` if it was there already.
@@ -160,7 +163,7 @@ class Tarballs:
         with job.progress:
             job.progress.wait_for(lambda: job.done)
         if job.error is not None:
-            raise job.error
+            raise job.error.with_traceback(None)
         return job.report
 
     def start(self, tarball: int) -> Job:
@@ -204,6 +207,9 @@ class Tarballs:
         except Exception as error:
             log.exception("the ingest of tarball %#08x failed", job.tarball)
             self._fail(job, Unavailable(f"the ingest failed unexpectedly: {error!r}"))
+        except BaseException as error:
+            self._fail(job, Unavailable(f"the ingest was broken off: {error!r}"))
+            raise
         else:
             self._known_sealed.add(job.tarball)
             with self._lock:
@@ -217,29 +223,56 @@ class Tarballs:
         job.advance(done=True, error=error)
 
     def _fetch(self, job: Job) -> None:
-        while not self._cancel.is_set():
-            record = self.catalogue.get(job.tarball)
-            if record is None:
-                raise NotFound(f"there is no tarball {job.tarball:#08x} in the catalogue")
-            job.report.object = record.object
-            job.report.archive_bytes = record.size
-            try:
-                if record.state is State.SEALED:
-                    return
-                if record.state is State.ABSENT:
-                    claimed = attrs.evolve(record, state=State.INGESTING, holder=holders.myself())
-                    self.catalogue.change(job.tarball, record, claimed)
-                    self._ingest(job, claimed)
-                    return
-                if holders.is_alive(record.holder):
-                    # Another process is at it; its batches become visible as it commits them.
-                    job.advance()
-                    self._cancel.wait(WATCH_INTERVAL_S)
-                else:
-                    self.roll_back(job.tarball, record)
-            except Conflict:
-                continue
+        with holders.undertaking() as holder:
+            while not self._cancel.is_set():
+                try:
+                    if self._advance(job, holder):
+                        return
+                except Conflict:
+                    continue
         raise Cancelled("the volume is being closed")
+
+    def _advance(self, job: Job, holder: str) -> bool:
+        """One step towards having the tarball; is it there?
+
+        :raises Conflict: somebody else changed its state first: look again.
+        """
+        record = self.catalogue.get(job.tarball)
+        if record is None:
+            raise NotFound(f"there is no tarball {job.tarball:#08x} in the catalogue")
+        job.report = IngestReport(
+            tarball=job.tarball, object=record.object, archive_bytes=record.size
+        )
+        if record.state is State.SEALED:
+            return True
+        if record.state is State.ABSENT:
+            claimed = self._claim(job, record, holder)
+            # Of somebody who was taken for dead, and was not, there may be records.
+            self._clear(job.tarball)
+            self._ingest(job, claimed)
+            return True
+        if holders.is_alive(record.holder):
+            # Somebody else is at it; batches become visible as they are committed.
+            job.advance()
+            self._cancel.wait(WATCH_INTERVAL_S)
+        else:
+            self.roll_back(job.tarball, record)
+        return False
+
+    def _claim(self, job: Job, record: Tarball, holder: str) -> Tarball:
+        """Make the tarball ours to ingest, at the version that its object has now."""
+        found = self._backing.stat(record.object)
+        claimed = attrs.evolve(
+            record,
+            state=State.INGESTING,
+            holder=holder,
+            size=found.size,
+            mtime_ns=found.mtime_ns,
+            version=found.version,
+        )
+        self.catalogue.change(job.tarball, record, claimed)
+        job.report.archive_bytes = found.size
+        return claimed
 
     def _ingest(self, job: Job, claimed: Tarball) -> None:
         tree = TreeBuilder(
@@ -251,13 +284,20 @@ class Tarballs:
         )
         try:
             self._read(job, claimed, tree)
-        except BaseException:
             tree.close()
-            self.roll_back(job.tarball, claimed)
+            self._seal(job, claimed)
+        except Exception:
+            tree.close()
+            try:
+                self.roll_back(job.tarball, claimed)
+            except KVFSError as error:
+                # Its holder is gone with this call, so whoever comes next does it.
+                log.warning("%s is not rolled back yet: %s", claimed.object, error)
             raise
-        tree.close()
-        self._seal(job, claimed)
-        self._on_ingest(job.report)
+        try:
+            self._on_ingest(job.report)
+        except Exception:
+            log.exception("%s is ingested, but a hook failed", claimed.object)
 
     def _read(self, job: Job, claimed: Tarball, tree: TreeBuilder) -> None:
         report = job.report
@@ -266,11 +306,12 @@ class Tarballs:
             stream, report.compression = open_tar_stream(
                 CountingReader(raw, report), limits=settings.compression_limits()
             )
-            if report.compression == "none":
+            if isinstance(stream, CountingReader):
                 self._run_ingest(stream, report, tree)
             else:
-                # Decompressors let go of the interpreter lock, so the parser runs beside them.
-                with ReadAhead(stream) as ahead:
+                # Decompressors and sockets let go of the interpreter lock, so the parser runs
+                # beside them; whenever it has to wait for them, what it has becomes visible.
+                with ReadAhead(stream, before_wait=partial(self._show, tree)) as ahead:
                     self._run_ingest(ahead, report, tree)
         found = self._backing.stat(claimed.object)
         if found.version != claimed.version:
@@ -279,6 +320,15 @@ class Tarballs:
             )
         if report.members == 0 and report.lost:
             raise Corrupt(f"{claimed.object} holds nothing that can be read: {report.problems[0]}")
+
+    def _show(self, tree: TreeBuilder) -> None:
+        if self._cancel.is_set():
+            raise Cancelled("the volume is being closed")
+        try:
+            tree.flush()
+        except Corrupt as error:
+            # In the middle of reading an archive it would be taken for damage of that.
+            raise Unavailable(f"the engine failed: {error}") from error
 
     def _run_ingest(self, stream: ByteStream, report: IngestReport, tree: TreeBuilder) -> None:
         limits = self._settings.tar_limits()
@@ -308,7 +358,13 @@ class Tarballs:
         )
         batch.put(
             inode_key(inode),
-            pack_inode(attr, claimed.parent, claimed.slot, valid_s=NAMESPACE_VALID_S),
+            pack_inode(
+                attr,
+                claimed.parent,
+                claimed.slot,
+                valid_s=NAMESPACE_VALID_S,
+                flags=InodeFlag.XATTRS if report.root_xattrs else 0,
+            ),
         )
         sealed = attrs.evolve(
             claimed,
@@ -343,26 +399,41 @@ class Tarballs:
     def roll_back(self, tarball: int, record: Tarball) -> Tarball:
         """Remove all of a tarball from the sealed store; returns its record, absent again.
 
-        :raises Conflict: another process changed its state first.
+        :raises Conflict: somebody else changed its state first.
         """
-        if record.state is not State.EVICTING:
-            evicting = attrs.evolve(record, state=State.EVICTING, holder=holders.myself())
+        with holders.undertaking() as holder:
+            # Of several who find a dead one's work, one takes it over: the others would otherwise
+            # remove what is ingested next.
+            evicting = attrs.evolve(record, state=State.EVICTING, holder=holder)
             self.catalogue.change(tarball, record, evicting)
-            record = evicting
-        self._known_sealed.discard(tarball)
+            self._known_sealed.discard(tarball)
+            self._clear(tarball)
+            absent = evicting.forgotten()
+            self.catalogue.change(tarball, evicting, absent)
+        return absent
+
+    def drop(self, tarball: int, record: Tarball) -> Tarball | None:
+        """Remove what is stored of a tarball, unless somebody is at work on it.
+
+        :returns: its record then, or ``None`` if it must stay.
+        """
+        if record.state is State.ABSENT:
+            return record
+        if record.state in HALF_DONE and holders.is_alive(record.holder):
+            return None
+        try:
+            return self.roll_back(tarball, record)
+        except Conflict:
+            return None
+
+    def _clear(self, tarball: int) -> None:
         durability = min(self._sealed.capability.durability, Durability.PROCESS)
         for start, stop in tarball_ranges(tarball):
             self._sealed.clear_range(start, stop, durability=durability)
-        absent = attrs.evolve(
-            record, state=State.ABSENT, holder="", members=0, content_bytes=0, problems=0, lost=0
-        )
-        self.catalogue.change(tarball, record, absent)
-        return absent
 
-    def recover(self, tarball: int, record: Tarball) -> None:
-        """Roll back what a dead process left half done."""
-        if record.state in (State.INGESTING, State.EVICTING) and not holders.is_alive(
-            record.holder
-        ):
-            log.warning("%s was left %s; it is rolled back", record.object, record.state)
-            self.roll_back(tarball, record)
+    def recover(self, tarball: int, record: Tarball) -> Tarball:
+        """Roll back what a dead process left half done; returns the record as it is then."""
+        if record.state not in HALF_DONE or holders.is_alive(record.holder):
+            return record
+        log.warning("%s was left %s; it is rolled back", record.object, record.state)
+        return self.roll_back(tarball, record)

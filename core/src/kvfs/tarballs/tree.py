@@ -40,7 +40,10 @@ from kvfs.kv import Batch, Buffer, KVStore, ReadView, prefix_end
 from kvfs.tarballs.paths import Refused
 
 DIRECTORIES_CACHED = 16_384
-"""Directories kept in memory; past that the cache is written back and begun anew."""
+"""Directories, and spellings of their paths, kept in memory; past that they are written back and
+the cache is begun anew."""
+SPELLING_BYTES_MAX = 1024
+"""Longer paths are walked every time: a hostile archive spells one directory in endless ways."""
 SYMLINKS_MAX = 40
 BATCH_OPS_MAX = 20_000
 _FILTER_BITS = 26
@@ -52,12 +55,13 @@ _GOLDEN = 0x9E3779B97F4A7C15
 class Directory:
     """A directory that members are being put into."""
 
-    path: tuple[bytes, ...]
+    name: bytes
     parent: int
     slot: int
     attributes: Attributes
     listed: bool
     """Its attributes come from a member of its own, not from a name below it."""
+    xattrs: bool = False
     unsaved: bool = False
 
     @property
@@ -102,8 +106,8 @@ class TreeBuilder:
         # is known to be new without asking the engine, whatever a question costs there.
         self._taken = bytearray(1 << _FILTER_BITS - 3)
         root = attrs.evolve(default, inode=inode_of(tarball, ROOT_NUMBER), nlink=2)
-        self._root = Directory(path=(), parent=0, slot=0, attributes=root, listed=False)
-        self._directories: dict[tuple[bytes, ...], Directory] = {}
+        self._root = Directory(name=b"", parent=0, slot=0, attributes=root, listed=False)
+        self._directories: dict[tuple[int, bytes], Directory] = {}
         self._by_name: dict[bytes, Directory] = {}
 
     # -- batches ---------------------------------------------------------------------------------
@@ -111,7 +115,10 @@ class TreeBuilder:
     @property
     def is_full(self) -> bool:
         """Is it time to flush?"""
-        return self.bytes >= self._bytes_max or len(self.batch.puts) >= self._ops_max
+        batch = self.batch
+        return (
+            self.bytes >= self._bytes_max or len(batch.puts) + len(batch.deletes) >= self._ops_max
+        )
 
     def flush(self) -> None:
         """Commit what is there."""
@@ -168,16 +175,21 @@ class TreeBuilder:
 
         :raises Refused: the name is not safe, or leads through something that is no directory.
         """
+        if len(self._directories) >= DIRECTORIES_CACHED or len(self._by_name) >= DIRECTORIES_CACHED:
+            # Only here, between two members, nobody holds a directory that would be left behind.
+            self._save_directories()
         found = self._by_name.get(name)
         if found is None:
-            parts = tuple(part for part in name.split(b"/") if part not in (b"", b"."))
-            found = self._by_name[name] = self._walk(parts, create=True, links=0)
+            parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+            found = self._walk(self._root, parts, create=True, links=0)
+            if len(name) <= SPELLING_BYTES_MAX:
+                self._by_name[name] = found
         return found
 
-    def _walk(self, parts: tuple[bytes, ...], *, create: bool, links: int) -> Directory:
-        current = self._root
+    def _walk(self, start: Directory, parts: list[bytes], *, create: bool, links: int) -> Directory:
+        current = start
         for depth, part in enumerate(parts):
-            known = self._directories.get((*current.path, part))
+            known = self._directories.get((current.inode, part))
             if known is None:
                 known = self._step(current, part, create=create, links=links)
             if known is None:
@@ -192,6 +204,8 @@ class TreeBuilder:
         if record is None:
             if not create:
                 return None
+            if self.is_full:
+                self.flush()
             return self._new_directory(parent, name, slot, self._default, listed=False)
         dirent = DirentRecord.unpack(record)
         mode = dirent.attributes.mode
@@ -200,13 +214,14 @@ class TreeBuilder:
             assert raw is not None, "a dirent is written with its inode"
             inode = InodeRecord.unpack(raw)
             directory = Directory(
-                path=(*parent.path, name),
+                name=name,
                 parent=parent.inode,
                 slot=slot,
                 attributes=inode.attributes,
                 listed=not inode.flags & InodeFlag.IMPLIED,
+                xattrs=bool(inode.flags & InodeFlag.XATTRS),
             )
-            self._remember(directory)
+            self._directories[parent.inode, name] = directory
             return directory
         if stat.S_ISLNK(mode):
             return self._follow(parent, name, dirent.inode, links)
@@ -221,18 +236,15 @@ class TreeBuilder:
             raise Refused(
                 f"it lies below the symbolic link {name!r} -> {target!r}, which leads out"
             )
-        return self._walk((*parent.path, *steps), create=False, links=links + 1)
+        return self._walk(parent, steps, create=False, links=links + 1)
 
     # -- directories -----------------------------------------------------------------------------
-
-    def _remember(self, directory: Directory) -> None:
-        if len(self._directories) >= DIRECTORIES_CACHED:
-            self._save_directories()
-        self._directories[directory.path] = directory
 
     def _save_directories(self) -> None:
         for directory in self._directories.values():
             if directory.unsaved:
+                if self.is_full:
+                    self.flush()
                 self._write_directory(directory)
         self._directories.clear()
         self._by_name.clear()
@@ -240,22 +252,23 @@ class TreeBuilder:
     def _write_directory(self, directory: Directory) -> None:
         attributes = directory.attributes
         attr = attributes.pack()
-        name = directory.path[-1]
+        flags = 0 if directory.listed else InodeFlag.IMPLIED
+        if directory.xattrs:
+            flags |= InodeFlag.XATTRS
         self._put(
             dirent_key(directory.parent, directory.slot),
             pack_dirent(
-                attr, attributes.inode, attributes.mode, directory.slot, name, valid_s=FOREVER_S
+                attr,
+                attributes.inode,
+                attributes.mode,
+                directory.slot,
+                directory.name,
+                valid_s=FOREVER_S,
             ),
         )
         self._put(
             inode_key(attributes.inode),
-            pack_inode(
-                attr,
-                directory.parent,
-                directory.slot,
-                valid_s=FOREVER_S,
-                flags=0 if directory.listed else InodeFlag.IMPLIED,
-            ),
+            pack_inode(attr, directory.parent, directory.slot, valid_s=FOREVER_S, flags=flags),
         )
         directory.unsaved = False
 
@@ -263,19 +276,21 @@ class TreeBuilder:
         self, parent: Directory, name: bytes, slot: int, attributes: Attributes, *, listed: bool
     ) -> Directory:
         directory = Directory(
-            path=(*parent.path, name),
+            name=name,
             parent=parent.inode,
             slot=slot,
             attributes=attrs.evolve(attributes, inode=self.new_inode(), nlink=2),
             listed=listed,
         )
         self._write_directory(directory)
-        self._remember(directory)
+        self._directories[parent.inode, name] = directory
         parent.attributes.nlink += 1
         parent.unsaved = True
         return directory
 
-    def add_directory(self, parent: Directory | None, name: bytes, attributes: Attributes) -> None:
+    def add_directory(
+        self, parent: Directory | None, name: bytes, attributes: Attributes
+    ) -> Directory:
         """A directory that is listed; ``parent`` is ``None`` for the root of the tarball.
 
         :raises Refused: something else of that name cannot make way.
@@ -288,9 +303,8 @@ class TreeBuilder:
                 self._drop(DirentRecord.unpack(record), parent, slot)
                 record = None
             if record is None:
-                self._new_directory(parent, name, slot, attributes, listed=True)
-                return
-            known = self._directories.get((*parent.path, name))
+                return self._new_directory(parent, name, slot, attributes, listed=True)
+            known = self._directories.get((parent.inode, name))
             if known is None:
                 known = self._step(parent, name, create=False, links=0)
                 assert known is not None
@@ -298,6 +312,7 @@ class TreeBuilder:
         old = directory.attributes
         directory.attributes = attrs.evolve(attributes, inode=old.inode, nlink=old.nlink)
         directory.listed = directory.unsaved = True
+        return directory
 
     # -- everything else -------------------------------------------------------------------------
 
@@ -344,10 +359,10 @@ class TreeBuilder:
         :raises Refused: there is no such member, or it is a directory.
         """
         head, _, base = target.rstrip(b"/").rpartition(b"/")
-        parts = tuple(part for part in head.split(b"/") if part not in (b"", b"."))
+        parts = [part for part in head.split(b"/") if part not in (b"", b".")]
         if b".." in (*parts, base):
             raise Refused(f"its hard link target {target!r} contains '..'")
-        home = self._walk(parts, create=False, links=0)
+        home = self._walk(self._root, parts, create=False, links=0)
         target_slot, record = locate(self._get, home.inode, self._home(base), base)
         if record is None:
             raise Refused(f"its hard link target {target!r} is not in the tarball before it")
@@ -415,12 +430,18 @@ class TreeBuilder:
             self._drop_link(inode, bytes(raw), parent.inode, slot)
             return
         if inode.flags:
-            # Ranges go before puts within a batch, so what was put must have been committed.
-            self.flush()
+            self.abandon(dirent.inode)
         self.batch.delete(inode_key(dirent.inode))
-        if inode.flags:
-            for low in (extent_key(dirent.inode, 0)[:-4], xattr_key(dirent.inode, b"")):
-                self.batch.delete_range(low, prefix_end(low) or b"\xff")
+
+    def abandon(self, inode: int) -> None:
+        """Take away the extents and extended attributes of an inode that is not to be."""
+        # Ranges go before puts within a batch, so what was put must have been committed.
+        self.flush()
+        self._delete_range(extent_key(inode, 0)[:-4])
+        self._delete_range(xattr_key(inode, b""))
+
+    def _delete_range(self, prefix: bytes) -> None:
+        self.batch.delete_range(prefix, prefix_end(prefix) or b"\xff")
 
     def _drop_link(self, inode: InodeRecord, raw: bytes, parent: int, slot: int) -> None:
         number = inode.attributes.inode
@@ -440,14 +461,14 @@ class TreeBuilder:
         self._put_inode(inode, inode.attributes.pack(), raw)
 
     def _drop_directory(self, dirent: DirentRecord, parent: Directory) -> None:
-        path = (*parent.path, dirent.name)
         self.flush()
         low = dirent_key(dirent.inode, FIRST_SLOT)
         with self._sealed.snapshot() as view:
             if next(view.scan(low, dirent_key(dirent.inode, LAST_SLOT), limit=1), None):
                 raise Refused("a directory that is not empty has its name")
-        self._directories.pop(path, None)
+        self._directories.pop((parent.inode, dirent.name), None)
         self.batch.delete(inode_key(dirent.inode))
+        self._delete_range(xattr_key(dirent.inode, b""))
         parent.attributes.nlink -= 1
         parent.unsaved = True
 

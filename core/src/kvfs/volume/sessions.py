@@ -48,6 +48,10 @@ class Sessions:
         """Process ids of those who also have the volume open."""
         return [holders.pid_of(holder) for _, holder in self._others() if holders.is_alive(holder)]
 
+    def withdraw(self) -> None:
+        """Take the record away, because nothing has been written."""
+        self._state.delete(self._key)
+
     def leave(self) -> None:
         """Take the record away, and those of killed processes: all is on disk now."""
         batch = Batch().delete(self._key)

@@ -18,6 +18,7 @@ from kvfs.files import Files, NameHash, StatFS
 from kvfs.files.records import (
     HASH_BITS,
     NAME_BYTES_MAX,
+    ROOT_INODE,
     ROOT_NUMBER,
     VOLUME_ID,
     inode_key,
@@ -27,7 +28,7 @@ from kvfs.files.records import (
 from kvfs.hooks import plugin_manager
 from kvfs.kv import Batch, KVStore
 from kvfs.metrics import Metrics
-from kvfs.tarballs.catalogue import Catalogue, State, Tarball
+from kvfs.tarballs.catalogue import Catalogue, State
 from kvfs.tarballs.export import Export, ExportReport
 from kvfs.tarballs.namespace import Namespace, RefreshReport
 from kvfs.tarballs.report import IngestReport
@@ -38,6 +39,9 @@ from kvfs.volume.settings import VolumeConfig
 from kvfs.volume.waiting import WaitingFiles
 
 log = logging.getLogger(__name__)
+
+REFRESH_ATTEMPTS = 10
+"""A refresh that another one, or the touch of a tarball, gets in the way of is begun anew."""
 
 
 class Volume:
@@ -74,15 +78,13 @@ class Volume:
         self.backing = self._open_backing()
         self.state = self._open_kv("state", config.volume.durability)
         self.sessions = Sessions(self.state)
-        superblock = superblocks.read(self.state)
-        is_new = superblock is None
-        if superblock is None:
-            superblock = superblocks.create(self.state, hash_bits=hash_bits)
-        elif self.sessions.lost_power() and not self.state.capability.is_network:
-            superblock = self._begin_anew(superblock)
-        self.superblock = superblock
+        self.superblock = superblock = self._superblock(hash_bits)
         self.sessions.enter()
-        self.sealed = self._open_kv(superblock.sealed_store, Durability.PROCESS)
+        try:
+            self.sealed = self._open_kv(superblock.sealed_store, Durability.PROCESS)
+        except BaseException:
+            self.sessions.withdraw()
+            raise
         self._names = NameHash(superblock.hash_seed, superblock.hash_bits)
         owner = (config.volume.uid, config.volume.gid)
         self.tarballs = Tarballs(
@@ -97,8 +99,21 @@ class Volume:
             metrics=self.metrics,
             on_ingest=self._on_ingest,
         )
-        if is_new:
+        if self.state.get(inode_key(ROOT_INODE)) is None:
             self._namespace().create_root()
+
+    def _superblock(self, hash_bits: int) -> superblocks.Superblock:
+        """The superblock as it is now; made, or changed after a power cut, by one process."""
+        while True:
+            try:
+                superblock = superblocks.read(self.state)
+                if superblock is None:
+                    return superblocks.create(self.state, hash_bits=hash_bits)
+                if self.sessions.lost_power() and not self.state.capability.is_network:
+                    return self._begin_anew(superblock)
+                return superblock
+            except Conflict:
+                continue  # Another process was first: see what it made.
 
     def _open_kv(self, store: str, durability: Durability) -> KVStore:
         choice = self.config.kv
@@ -134,10 +149,7 @@ class Volume:
         catalogue = Catalogue(self.state)
         for tarball, record in catalogue:
             if record.state is not State.ABSENT:
-                absent = attrs.evolve(
-                    record, state=State.ABSENT, holder="", members=0, content_bytes=0
-                )
-                catalogue.change(tarball, record, absent)
+                catalogue.change(tarball, record, record.forgotten())
         fresh = attrs.evolve(old, sealed=old.sealed + 1)
         batch = Batch().guard(superblocks.KEY, old.pack()).put(superblocks.KEY, fresh.pack())
         self.sessions.forget_earlier_boots(batch)
@@ -154,27 +166,22 @@ class Volume:
 
     def refresh(self) -> RefreshReport:
         """List the backing store and take over what is new; and, unless another process has the
-        volume open, what changed or is gone.
+        volume open, what changed or is gone.  What killed processes left half done is rolled back.
 
         :raises KVFSError: the store cannot be listed.
         """
         with self._refresh_lock, self.metrics.histogram("volume.refresh").time():
-            alone = not self.sessions.others_alive() and self._refresher is None
-            return self._namespace().refresh(self.backing, drop=self._drop if alone else None)
-
-    def _drop(self, tarball: int, record: Tarball) -> bool:
-        if record.state is State.ABSENT:
-            return True
-        try:
-            self.tarballs.roll_back(tarball, record)
-        except Conflict:
-            return False
-        return True
-
-    def recover(self) -> None:
-        """Roll back what killed processes left half done."""
-        for tarball, record in self.tarballs.catalogue:
-            self.tarballs.recover(tarball, record)
+            for _ in range(REFRESH_ATTEMPTS):
+                try:
+                    alone = not self.sessions.others_alive() and self._refresher is None
+                    return self._namespace().refresh(
+                        self.backing,
+                        recover=self.tarballs.recover,
+                        drop=self.tarballs.drop if alone else None,
+                    )
+                except Conflict as error:
+                    conflict = error
+            raise conflict
 
     def keep_fresh(self) -> None:
         """Look for new tarballs from now on, in the background, as the configuration says."""
@@ -249,6 +256,11 @@ class Volume:
         )
 
     # -- the end -----------------------------------------------------------------------------------
+
+    @property
+    def is_closed(self) -> bool:
+        """Has :meth:`close` been called?"""
+        return self._closing.is_set()
 
     def close(self) -> None:
         """Stop ingests, bring everything to the disk and let go.  Idempotent."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from kvfs.errors import Corrupt, Kind, KVFSError, Unsupported
-from kvfs.files import Attributes, Files
-from kvfs.kv import Buffer
+from kvfs.files import Attributes, Buffer, Files
 from kvfs_frontend_template._settings import TemplateSettings
 
 if TYPE_CHECKING:

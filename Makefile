@@ -1,0 +1,38 @@
+# The verbs that people and CI use.  Thin: each calls a tool.
+.PHONY: setup demo test lint types unit bench docs clean
+PYTEST = .venv/bin/python -m pytest
+
+setup:            ## .venv with the kvfs command in it
+	@.ci/setup
+
+demo: setup       ## mount real tarballs and run ordinary programs over them
+	@.venv/bin/python benchmarks/demo.py
+
+dev:              ## .venv with what the tests need too
+	@.ci/setup dev
+
+test: dev lint types unit  ## everything that has to pass
+
+lint:
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+
+types:            ## each folder of tests by itself: they share module names
+	.venv/bin/mypy core/src plugins/kv/*/src plugins/backing/*/src plugins/frontends/*/src benchmarks docs
+	@for tests in core/tests/[!_]*/ plugins/*/*/tests/ tests/*/; do .venv/bin/mypy $$tests || exit 1; done
+	.venv/bin/mypy core/tests/*.py
+
+unit:             ## each member by itself, as it would be tested on its own; then what crosses them
+	@for member in core plugins/_template/* plugins/kv/* plugins/backing/* plugins/frontends/*; do \
+		echo "== $$member"; $(PYTEST) -q $$member/tests || exit 1; done
+	@echo "== tests"; $(PYTEST) -q tests
+
+bench: setup      ## the figures of benchmarks/README.md (minutes, and gigabytes of disk)
+	.venv/bin/python -m pip install -q ratarmount
+	.venv/bin/python benchmarks/run.py
+
+docs: dev         ## write the generated tables of docs/reference anew
+	.venv/bin/python docs/generate.py
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

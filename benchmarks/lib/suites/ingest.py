@@ -1,0 +1,133 @@
+"""Fetching one plain tarball of small files, against unpacking it and against indexing it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+from lib import caches
+from lib.contestants import KVFS, Ext4, Programs, Ratarmount
+from lib.datasets import Dataset, dataset, small_files
+from lib.processes import Ran
+from lib.processes import run as run_command
+from lib.results import SuiteResult
+from lib.scratch import Scratch
+from lib.suites import Context
+
+_WORK = "make a plain tar readable"
+
+
+def run(context: Context) -> SuiteResult:
+    """Each contestant once a round, in an order that moves by one each round."""
+    shape = small_files(context.scale)
+    context.scratch.require(shape.archive_bytes * 4, "the ingest suite")
+    context.say("ingest: making the input")
+    made = dataset(shape, context.scratch)
+    result = SuiteResult(
+        suite="ingest",
+        title="Ingest of small files from a plain tar",
+        scale=context.scale,
+        rounds=context.rounds,
+        reference="tar xf",
+        datasets={"small files": made.describe()},
+        missing={
+            name: how for name, how in context.programs.missing().items() if name == "ratarmount"
+        },
+        notes=[
+            "all are whole commands, their start included; the target of the round before was "
+            "removed and the disk was idle when the clock started",
+            "ratarmount reads the headers and keeps an index; it copies no contents, and reads "
+            "them from the archive later: less work than the others do",
+        ],
+    )
+    contestants = _contestants(context, made, result)
+    for number in range(context.rounds):
+        turn = number % len(contestants)
+        for name, durability, once, clear in contestants[turn:] + contestants[:turn]:
+            context.say(f"ingest: round {number + 1} of {context.rounds}, {name}")
+            measurement = result.measure(
+                _WORK,
+                name,
+                state="archive warm",
+                durability=durability,
+                quantity=made.files + made.directories,
+                unit="members",
+            )
+            os.sync()
+            caches.warm([made.archive])
+            ran = once()
+            measurement.wall_s.append(ran.wall_s)
+            measurement.cpu_s.append(ran.user_s + ran.system_s)
+            clear()
+    return result
+
+
+Entry = tuple[str, str, Callable[[], Ran], Callable[[], None]]
+
+
+def _contestants(context: Context, made: Dataset, result: SuiteResult) -> list[Entry]:
+    kvfs = KVFS(context.programs, context.scratch.directory("ingest-kvfs"))
+    kvfs.source = made.source
+    ext4 = Ext4(context.scratch.directory("ingest-ext4"))
+
+    def fetch(*, synced: bool) -> Ran:
+        ran, _ = kvfs.ingest(synced=synced)
+        report = json.loads(ran.output)
+        result.check("counts: of members fetched", report["members"], made.files + made.directories)
+        result.check("sizes: of contents fetched", report["content_bytes"], made.content_bytes)
+        return ran
+
+    def unpack(*, synced: bool) -> Ran:
+        ran = ext4.unpack(made)
+        if synced:
+            # The time of sync(1) counts: it writes what tar left in the page cache.
+            flush = run_command(["sync", "--file-system", ext4.tree])
+            ran = Ran(
+                wall_s=ran.wall_s + flush.wall_s,
+                user_s=ran.user_s + flush.user_s,
+                system_s=ran.system_s + flush.system_s,
+                output=b"",
+            )
+        found = sum(len(files) for _, _, files in os.walk(ext4.tree))
+        result.check("counts: of files unpacked", found, made.files)
+        return ran
+
+    entries: list[Entry] = [
+        (
+            "kvfs, lmdb",
+            "process",
+            lambda: fetch(synced=False),
+            kvfs.drop_cache,
+        ),
+        ("tar xf", "none", lambda: unpack(synced=False), ext4.clear),
+        (
+            "kvfs, lmdb, synced",
+            "power, at the end",
+            lambda: fetch(synced=True),
+            kvfs.drop_cache,
+        ),
+        (
+            "tar xf, then sync",
+            "power, at the end",
+            lambda: unpack(synced=True),
+            ext4.clear,
+        ),
+    ]
+    if context.programs.ratarmount is not None:
+        entries.append(_indexing(context.programs, context.scratch, made))
+    return entries
+
+
+def _indexing(programs: Programs, scratch: Scratch, made: Dataset) -> Entry:
+    ratarmount = Ratarmount(programs, scratch.directory("ingest-ratarmount") / "work")
+
+    def index() -> Ran:
+        return ratarmount.make_index(made)
+
+    return (
+        "ratarmount, index only",
+        "none",
+        index,
+        lambda: ratarmount.index.unlink(missing_ok=True),
+    )

@@ -1,0 +1,42 @@
+"""What the tests of the upper floors share: a volume over memory stores, checked at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from kvfs.testing.invariants import violations
+from kvfs.testing.volumes import Stores
+from kvfs.volume import Volume
+
+OpenVolume = Callable[..., Volume]
+
+
+@pytest.fixture
+def stores() -> Stores:
+    """Empty stores of a volume."""
+    return Stores()
+
+
+@pytest.fixture
+def open_volume(stores: Stores) -> Iterator[OpenVolume]:
+    """Opens volumes over ``stores``, or others; at the end each is checked as by fsck, and closed.
+
+    Takes what :meth:`Stores.volume` takes.
+    """
+    opened: list[Volume] = []
+
+    def open_one(over: Stores | None = None, **options: object) -> Volume:
+        make: OpenVolume = (over or stores).volume
+        opened.append(make(**options))
+        return opened[-1]
+
+    yield open_one
+    try:
+        for volume in opened:
+            if not volume.is_closed:
+                assert [*violations(volume)] == []
+    finally:
+        for volume in reversed(opened):
+            volume.close()

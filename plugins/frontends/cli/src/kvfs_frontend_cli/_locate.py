@@ -1,0 +1,225 @@
+"""What the argument VOLUME means: a directory, a configuration file, a mount point or a URL."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+from cyclopts import Parameter
+
+from kvfs import registry
+from kvfs.config import nearest, read_toml
+from kvfs.errors import Invalid, NotFound
+from kvfs.tarballs.settings import IngestSettings
+from kvfs.volume import VolumeConfig, VolumeSettings, from_tables
+from kvfs.volume.settings import DEFAULT_FRONTEND, DEFAULT_KV
+from kvfs_frontend_cli import _runtime
+from kvfs_frontend_cli._values import hints_of, parse_value, split_assignment
+
+Tables = dict[str, dict[str, Any]]
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://")
+_TABLE_NAMES = ("volume", "kv", "backing", "ingest", "frontend")
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Place:
+    """The options that every command with a VOLUME has."""
+
+    kv: Annotated[
+        str | None, Parameter(help="Engine that keeps what was fetched (see: kvfs drivers kv).")
+    ] = None
+    cache: Annotated[
+        Path | None, Parameter(help="Where the engine keeps it, instead of below ~/.cache/kvfs.")
+    ] = None
+    set_: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set",
+            help="Override a setting: --set table.name=value (see: kvfs config explain).",
+        ),
+    ] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Located:
+    """A volume that was found, not yet opened."""
+
+    config: VolumeConfig
+    tables: Tables
+    """What ``config`` was made from; paths in it are absolute."""
+    origin: str
+    """VOLUME, resolved, as it is shown."""
+    cache: Path | None = None
+    """The directory that the CLI chose for the engine; ``None`` where a configuration names it."""
+    served: _runtime.MountRecord | None = None
+    """The mount that VOLUME is the mount point of."""
+
+
+def locate(volume: str, place: Place | None = None) -> Located:
+    """Find the volume that the argument ``volume`` means.
+
+    :raises NotFound: there is nothing there, or a driver is not installed.
+    :raises Invalid: it is something else, or a setting is wrong.
+    """
+    place = place or Place()
+    if (url := _URL.match(volume)) is not None:
+        return _of_url(volume, url[1], place)
+    path = os.path.realpath(volume)
+    for record in _runtime.records():
+        if record.target == path:
+            return _of_mount(record, place)
+        if path.startswith(record.target + "/"):
+            inside = os.path.relpath(path, record.target)
+            raise Invalid(
+                f"{volume} is inside the mount {record.target}: "
+                f"give VOLUME and PATH apart: {record.target} {inside}"
+            )
+    if os.path.isdir(path):
+        return _of_directory(path, place)
+    if os.path.isfile(path):
+        return _of_file(Path(path), place)
+    if os.path.lexists(path):
+        raise Invalid(f"{volume} is neither a directory of tarballs nor a configuration file")
+    raise NotFound(f"there is no {volume}: give a directory of tarballs, a .toml or a mount point")
+
+
+def _of_mount(record: _runtime.MountRecord, place: Place) -> Located:
+    tables = {name: dict(table) for name, table in record.tables.items()}
+    if place.kv or place.cache:
+        raise Invalid(f"{record.target} is mounted: --kv and --cache are settled for it")
+    return _located(tables, place, where=record.target, origin=record.origin, served=record)
+
+
+def _of_file(path: Path, place: Place) -> Located:
+    if path.suffix != ".toml":
+        raise Invalid(
+            f"{path} is a file: give the directory that holds it as VOLUME "
+            f"({path.parent}), or a configuration whose name ends in .toml"
+        )
+    tables: Tables = {}
+    for name, table in read_toml(path).items():
+        if not isinstance(table, Mapping):
+            raise Invalid(f"{path}: {name} must be a table: [{name}]")
+        tables[name] = dict(table)
+    if place.kv:
+        tables["kv"] = {"driver": place.kv}
+    if place.cache:
+        tables.setdefault("kv", {})["path"] = str(place.cache.absolute())
+    return _located(tables, place, where=str(path), origin=str(path), base=path.parent)
+
+
+def _of_directory(path: str, place: Place) -> Located:
+    return _made_up(
+        {"driver": "posix", "path": path}, path, place, name=os.path.basename(path) or "root"
+    )
+
+
+def _of_url(url: str, scheme: str, place: Place) -> Located:
+    drivers = [entry.name for entry in registry.installed("backing")]
+    if scheme == "file":
+        return _of_directory(os.path.realpath(url.removeprefix("file://")), place)
+    if scheme not in drivers:
+        raise NotFound(
+            f"no backing driver is installed for {scheme}:// (installed: {', '.join(drivers)}); "
+            f"try: pip install kvfs-backing-{scheme}"
+        )
+    if "url" not in hints_of(registry.find("backing", scheme).settings):
+        raise Invalid(
+            f"the backing driver {scheme!r} takes no URL: name its settings in a configuration file"
+        )
+    name = url.rstrip("/").rpartition("/")[2] or scheme
+    return _made_up({"driver": scheme, "url": url}, url, place, name=name)
+
+
+def _made_up(backing: dict[str, Any], location: str, place: Place, *, name: str) -> Located:
+    """A volume without a configuration file: the defaults, and a cache of its own."""
+    driver = place.kv or DEFAULT_KV
+    for assignment in place.set_:
+        if assignment.partition("=")[0].strip() == "kv.driver":
+            driver = assignment.partition("=")[2].strip()
+    cache = place.cache.absolute() if place.cache else default_cache(location, name)
+    kv: dict[str, Any] = {"driver": driver}
+    if "path" in hints_of(registry.find("kv", driver).settings):
+        kv["path"] = str(cache)
+    elif place.cache:
+        raise Invalid(f"the kv driver {driver!r} keeps nothing on disk: --cache has no meaning")
+    volume = {"name": name, "uid": os.getuid(), "gid": os.getgid()}
+    tables: Tables = {"volume": volume, "kv": kv, "backing": backing}
+    return _located(tables, place, where="the settings", origin=location, cache=cache)
+
+
+def default_cache(location: str, name: str) -> Path:
+    """Where the cache of a volume at ``location`` is kept."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()
+    digest = hashlib.sha256(os.fsencode(location)).hexdigest()[:8]
+    return base / "kvfs" / "volumes" / f"{name}-{digest}"
+
+
+def _located(
+    tables: Tables,
+    place: Place,
+    *,
+    where: str,
+    origin: str,
+    base: Path | None = None,
+    cache: Path | None = None,
+    served: _runtime.MountRecord | None = None,
+) -> Located:
+    _apply(tables, place.set_)
+    _make_absolute(tables, base or Path.cwd())
+    config = from_tables(tables, where=where)
+    if cache is not None and tables["kv"].get("path") != str(cache):
+        cache = None
+    return Located(config=config, tables=tables, origin=origin, cache=cache, served=served)
+
+
+def _apply(tables: Tables, assignments: Sequence[str]) -> None:
+    """Write ``table.name=value`` into the tables; drivers first, since they type the rest."""
+    for assignment in sorted(assignments, key=lambda text: ".driver=" not in text):
+        name, value = split_assignment(assignment, option="--set")
+        table, dot, key = name.partition(".")
+        if not dot or not key:
+            raise Invalid(f"--set {assignment}: write --set table.name=value")
+        if table not in _TABLE_NAMES:
+            raise Invalid(
+                f"--set {assignment}: there is no table {table!r}: {nearest(table, _TABLE_NAMES)}"
+            )
+        hint = hints_of(settings_class(tables, table)).get(key)
+        tables.setdefault(table, {})[key] = parse_value(value, str if key == "driver" else hint)
+
+
+def settings_class(tables: Tables, table: str) -> type[Any] | None:
+    """The settings class behind a table, as far as it is known which."""
+    if table == "volume":
+        return VolumeSettings
+    if table == "ingest":
+        return IngestSettings
+    default = DEFAULT_FRONTEND if table == "frontend" else None
+    driver = tables.get(table, {}).get("driver", default)
+    for kind in registry.KINDS:
+        if kind == table and isinstance(driver, str):
+            return registry.find(kind, driver).settings
+    return None
+
+
+def _make_absolute(tables: Tables, base: Path) -> None:
+    """Paths of a configuration file are relative to the file, so that it means the same from
+    everywhere, in the background too."""
+    for name, table in tables.items():
+        if name not in ("kv", "backing", "frontend"):
+            continue
+        try:
+            hints = hints_of(settings_class(tables, name))
+        except NotFound:
+            continue  # reported, with the table's name, when the configuration is made
+        for key, value in table.items():
+            if hints.get(key) is Path and isinstance(value, str) and value:
+                table[key] = str(base / Path(value).expanduser())

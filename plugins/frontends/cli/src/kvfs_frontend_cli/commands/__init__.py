@@ -1,0 +1,1 @@
+"""One module per command: it reads its arguments, calls the volume and prints."""

@@ -1,0 +1,127 @@
+"""``kvfs inspect``"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from kvfs.errors import Invalid, NotFound
+from kvfs.files import NameHash
+from kvfs.files.inspect import KeyRange, describe, hexdump, is_in_state, key_text, parse_key
+from kvfs.files.records import ROOT_INODE, catalogue_key, inode_key
+from kvfs.kv import Buffer, KVStore
+from kvfs.volume import Volume
+from kvfs_frontend_cli import _output
+from kvfs_frontend_cli._locate import Place, locate
+from kvfs_frontend_cli._opening import open_located, opened
+from kvfs_frontend_cli._progress import fetching
+from kvfs_frontend_cli.commands._options import AsJSONLines, ShowProgress
+
+
+def inspect(
+    volume: str,
+    key: str,
+    /,
+    *,
+    limit: Annotated[
+        int, Parameter(help="How many records to print at most.", show_default=True)
+    ] = 100,
+    raw: Annotated[bool, Parameter(negative="--no-raw", help="The bytes too.")] = True,
+    json: AsJSONLines = False,
+    progress: ShowProgress = None,
+    place: Place = Place(),  # noqa: B008 (frozen)
+) -> None:
+    """Print records of the engine, decoded and as bytes.
+
+    :param volume: The volume.
+    :param key: A path from the root that begins with a slash; or the text of a key.
+    """
+    if key.startswith("/"):
+        with opened(volume, place) as source, fetching(source, progress):
+            _print(source, _of_path(source, os.fsencode(key)), key, json, raw)
+        return
+    with open_located(locate(volume, place)) as source:
+        wanted = _wanted(source, key)
+        _print(source, _in_range(source, wanted, limit), key, json, raw)
+
+
+def _wanted(volume: Volume, key: str) -> KeyRange:
+    if key.startswith("T:") and not key[2:].strip().isdigit() and key[2:4] != "0x" and key != "T:":
+        tarball, record = volume.tarballs.catalogue.locate(key[2:])
+        if record is None:
+            raise NotFound(f"no object {key[2:]!r} is in the catalogue")
+        found = catalogue_key(tarball)
+        return KeyRange(found, found + b"\0")
+    superblock = volume.superblock
+    names = NameHash(superblock.hash_seed, superblock.hash_bits)
+    return parse_key(os.fsencode(key), names=names, get=lambda raw: _store(volume, raw).get(raw))
+
+
+def _store(volume: Volume, key: bytes) -> KVStore:
+    return volume.state if is_in_state(key) else volume.sealed
+
+
+def _in_range(volume: Volume, wanted: KeyRange, limit: int) -> Iterator[bytes]:
+    """The keys there are, of both stores."""
+    if limit < 1:
+        raise Invalid(f"--limit {limit}: at least one record")
+    for store in (volume.state, volume.sealed):
+        with store.snapshot() as view:
+            keys = [bytes(key) for key, _ in view.scan(wanted.start, wanted.stop, limit=limit)]
+        limit -= len(keys)
+        yield from keys
+        if not limit:
+            return
+
+
+def _of_path(volume: Volume, path: bytes) -> Iterator[bytes]:
+    """The dirent and the inode of a path."""
+    files = volume.files(wait=True)
+    try:
+        found = files.open_path(path, follow=False)
+        if found.inode != ROOT_INODE:
+            head, _, name = path.rstrip(b"/").rpartition(b"/")
+            parent = files.open_path(head).inode
+            superblock = volume.superblock
+            slot_of = NameHash(superblock.hash_seed, superblock.hash_bits)
+            start = parse_key(
+                b"D:%d:%b" % (parent, name),
+                names=slot_of,
+                get=lambda raw: _store(volume, raw).get(raw),
+            ).start
+            yield start
+        yield inode_key(found.inode)
+    finally:
+        files.close()
+
+
+def _print(volume: Volume, keys: Iterator[bytes], what: str, as_json: bool, raw: bool) -> None:
+    shown = 0
+    for key in keys:
+        for name, store in (("state", volume.state), ("sealed", volume.sealed)):
+            value = store.get(key)
+            if value is not None:
+                _print_record(key, value, name, as_json=as_json, raw=raw, first=not shown)
+                shown += 1
+    if not shown:
+        raise NotFound(f"there is no record {what}")
+
+
+def _print_record(
+    key: bytes, value: Buffer, store: str, *, as_json: bool, raw: bool, first: bool
+) -> None:
+    fields = describe(key, value)
+    if as_json:
+        record = {"store": store, "key": key_text(key), "key_hex": key.hex()}
+        record["value_hex"] = bytes(value).hex()
+        _output.record(record | {"fields": dict(fields[1:])})
+        return
+    if not first:
+        _output.line("")
+    _output.facts([("store", store), *fields])
+    if raw:
+        _output.line(f"key bytes  {key.hex()}")
+        _output.line(hexdump(value))
