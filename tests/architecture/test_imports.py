@@ -59,6 +59,8 @@ FRONTENDS_SEE = frozenset(
 ALSO_SEEN = {
     "kvfs_frontend_cli": (
         "kvfs.tarballs",  # names what a volume is made of, and prints what its services say
+        "kvfs.layers.LAYERS",  # explains their settings
+        *("kvfs.kv.Buffer", "kvfs.kv.KVStore", "kvfs.kv.prefix_end"),  # inspect shows raw records
         "kvfs_frontend_fuse.mounts",  # whose mounts have lost their server; where it is installed
     ),
 }
