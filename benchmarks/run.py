@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,15 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--scratch", type=Path, default=_DEFAULT_SCRATCH,
         help="directory on the disk to measure on; what is put there is removed at the end",
     )  # fmt: skip
+    parser.add_argument(
+        "--cpu", type=int, metavar="N",
+        help="bind every process to this one core, so that no wake-up crosses cores",
+    )  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="keep the inputs for the next run")
     parser.add_argument("--kvfs", metavar="PATH", help="the kvfs command to measure")
     given = parser.parse_args(arguments)
+    if given.cpu is not None and given.cpu not in os.sched_getaffinity(0):
+        parser.error(f"there is no CPU {given.cpu} for this process")
     if given.scale <= 0 or given.rounds < 1:
         parser.error("--scale must be more than 0, and --rounds at least 1")
     return given
@@ -104,6 +111,8 @@ def _write(given: argparse.Namespace, report: dict[str, Any]) -> None:
 def main(arguments: list[str]) -> int:
     """Run as the arguments say; the exit code."""
     given = _parse(arguments)
+    if given.cpu is not None:
+        os.sched_setaffinity(0, {given.cpu})
     try:
         report = _run(given)
     except KVFSError as error:

@@ -26,11 +26,18 @@ def record(programs: Programs, where: Path) -> dict[str, Any]:
         "kernel": _first_version(platform.release()),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
+        "cpus": _pinned(),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)),
         "filesystem": _filesystem(where),
         "caches_dropped": caches.can_drop(),
         "versions": _versions(programs),
     }
+
+
+def _pinned() -> list[int] | None:
+    """The CPUs that this process and its children are bound to, unless that is all of them."""
+    allowed = os.sched_getaffinity(0)
+    return None if len(allowed) == os.cpu_count() else sorted(allowed)
 
 
 def _cpu() -> str:

@@ -30,6 +30,9 @@ def environment(record: dict[str, Any]) -> str:
         f"{record['memory_gib']} GiB; Linux {record['kernel']}; {record['filesystem']} on the "
         "local disk",
         f"- {versions}",
+        f"- all processes on the CPUs {record['cpus']}"
+        if record["cpus"]
+        else "- processes on whichever core the kernel chose",
         "- kernel caches were dropped where a state below says so"
         if record["caches_dropped"]
         else "- kernel caches were NOT dropped (that takes root): what a new mount does not "
@@ -65,14 +68,24 @@ def brief(report: dict[str, Any]) -> str:
 
 def _brief(result: dict[str, Any]) -> str:
     reference = result["reference"]
-    head = ["work", "contestant", "caches", "durability", "median s", "per second"]
+    head = [
+        "work",
+        "contestant",
+        "caches",
+        "durability",
+        "median s",
+        "best - worst s",
+        "per second",
+    ]
     head += [f"speed, {reference} = 1"] if reference else []
     head += ["peak MiB (anonymous)"]
     rows = []
     for item in _by_work(result):
         peak = item["peak_bytes"]
         row = [item["work"], item["contestant"], item["state"], item["durability"]]
-        row += [seconds(item["median_s"]), f"{count(item['per_second'])} {item['unit']}"]
+        best, worst = min(item["wall_s"]), max(item["wall_s"])
+        row += [seconds(item["median_s"]), f"{seconds(best)} - {seconds(worst)}"]
+        row += [f"{count(item['per_second'])} {item['unit']}"]
         row += [_speed(item)] if reference else []
         row += [f"{_mib(peak['total'])} ({_mib(peak['anonymous'])})" if peak else ""]
         rows.append(row)
@@ -106,7 +119,16 @@ def _inputs(result: dict[str, Any]) -> str:
 
 def _measurements(result: dict[str, Any]) -> str:
     reference = result["reference"]
-    head = ["work", "contestant", "caches", "durability", "median s", "best s", "per second"]
+    head = [
+        "work",
+        "contestant",
+        "caches",
+        "durability",
+        "median s",
+        "best s",
+        "worst s",
+        "per second",
+    ]
     head += ["client CPU s", "server CPU s"]
     head += [f"speed, {reference} = 1"] if reference else []
     rows = []
@@ -118,6 +140,7 @@ def _measurements(result: dict[str, Any]) -> str:
             item["durability"],
             seconds(item["median_s"]),
             seconds(min(item["wall_s"])),
+            seconds(max(item["wall_s"])),
             f"{count(item['per_second'])} {item['unit']}",
             _median(item["cpu_s"]),
             _median(item["server_cpu_s"]),

@@ -94,9 +94,9 @@ class Memory:
     total: int
     """The kernel's own peak (VmHWM): anonymous and file-backed together."""
     anonymous: int
-    """Heap and stacks, as sampled."""
+    """Heap and stacks: the highest sample, or what is there at the end where nothing sampled."""
     file: int
-    """Mapped files: libraries, and the pages of the engine that are mapped just then; sampled."""
+    """Mapped files: libraries, and the pages of the engine that are mapped just then; as above."""
 
 
 def _status(pid: int) -> dict[str, int]:
@@ -114,10 +114,20 @@ def peak_of(pid: int) -> Memory:
     return Memory(total=fields["VmHWM"], anonymous=fields["RssAnon"], file=fields["RssFile"])
 
 
+def reset_peak(pid: int) -> None:
+    """Let the kernel's peak begin anew; where it cannot, the peak is that since the start."""
+    try:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
 class MemoryWatch:
     """Samples the memory of a process from another thread, 50 times a second.
 
-    The peak in ``total`` is the kernel's and misses nothing; it starts anew with the watch.
+    The peak in ``total`` is the kernel's and misses nothing; it starts anew with the watch.  Not
+    for work that waits for another process at every step: one more thread that wakes up changes on
+    which cores those two run, which on some machines is a factor of five.
     """
 
     def __init__(self, pid: int) -> None:
@@ -127,10 +137,7 @@ class MemoryWatch:
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> Self:
-        try:
-            Path(f"/proc/{self._pid}/clear_refs").write_text("5")
-        except OSError:
-            pass  # of a kernel without it the peak is that since the process began
+        reset_peak(self._pid)
         self._thread.start()
         return self
 

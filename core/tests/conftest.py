@@ -20,11 +20,13 @@ def stores() -> Stores:
 
 
 @pytest.fixture
-def open_volume(stores: Stores) -> Iterator[OpenVolume]:
+def open_volume(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenVolume]:
     """Opens volumes over ``stores``, or others; at the end each is checked as by fsck, and closed.
 
     Takes what :meth:`Stores.volume` takes.
     """
+    # Asked for above because what a test has patched must hold until the check is done.
+    assert monkeypatch is not None
     opened: list[Volume] = []
 
     def open_one(over: Stores | None = None, **options: object) -> Volume:

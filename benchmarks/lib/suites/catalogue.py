@@ -9,7 +9,6 @@ import shutil
 from lib import processes
 from lib.contestants import KVFS
 from lib.datasets import TarballFolder, scaled, tarball_folder
-from lib.processes import MemoryWatch
 from lib.reading import read
 from lib.results import SuiteResult
 from lib.suites import Context
@@ -101,9 +100,9 @@ def _list(result: SuiteResult, folder: TarballFolder, kvfs: KVFS, state: str, pi
             unit="entries",
         )
         before = processes.cpu_s(pid)
-        with MemoryWatch(pid) as watch:
-            ran = processes.shell(script, kvfs.target)
-        measurement.keep_peak(watch.peak)
+        processes.reset_peak(pid)
+        ran = processes.shell(script, kvfs.target)
+        measurement.keep_peak(processes.peak_of(pid))
         measurement.wall_s.append(ran.wall_s)
         measurement.cpu_s.append(ran.user_s + ran.system_s)
         measurement.server_cpu_s.append(processes.cpu_s(pid) - before)
@@ -136,9 +135,9 @@ def _look_inside(
         unit="tarballs",
     )
     before = processes.cpu_s(pid)
-    with MemoryWatch(pid) as watch:
-        found = read(["list", kvfs.target, names])
-    measurement.keep_peak(watch.peak)
+    processes.reset_peak(pid)
+    found = read(["list", kvfs.target, names])
+    measurement.keep_peak(processes.peak_of(pid))
     result.check("counts: of files read", found["files"], count)
     result.check("digests of everything read:", found["digest"], folder.digest(numbers))
     measurement.wall_s.append(found["wall_s"])

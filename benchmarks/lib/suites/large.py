@@ -12,7 +12,7 @@ from lib import caches
 from lib.contestants import KVFS
 from lib.datasets import Dataset, dataset, flat, forget, scaled, tree
 from lib.generate import Shape
-from lib.processes import MemoryWatch
+from lib.processes import MemoryWatch, peak_of
 from lib.reading import Work, rehearse
 from lib.results import SuiteResult
 from lib.suites import Context
@@ -117,9 +117,8 @@ def _read(context: Context, result: SuiteResult, made: Dataset, kvfs: KVFS, name
         )
         with kvfs.served() as served:
             assert served.pid is not None
-            with MemoryWatch(served.pid) as watch:
-                if action is not None:
-                    action(measurement, served)
-                else:
-                    work.read_list(measurement, served, names, files=files, digest=digest)
-            measurement.keep_peak(watch.peak)
+            if action is not None:
+                action(measurement, served)
+            else:
+                work.read_list(measurement, served, names, files=files, digest=digest)
+            measurement.keep_peak(peak_of(served.pid))

@@ -118,6 +118,8 @@ def _take(result: SuiteResult, made: Dataset, contestant: Contestant, step: _Ste
     """One step by one contestant, on a new mount."""
     passes = ("first", "second") if step.has_second_pass else ("first",)
     is_local = isinstance(contestant, Ext4)
+    # The kernel may have given up some of it since the round began.
+    caches.warm(contestant.sources())
     with contestant.served() as served:
         for turn in passes:
             state = "warm" if is_local else "fresh" if turn == "first" else "again"

@@ -59,7 +59,10 @@ def _structure_enum(value: Any, kind: type[Enum]) -> Enum:
 
 
 def _strict(kind: type) -> Any:
-    def structure(value: Any, _: Any) -> Any:
+    def structure(value: Any, target: Any) -> Any:
+        # cattrs looks hooks up by base class too: an IntEnum is taken for an int.
+        if isinstance(target, type) and issubclass(target, Enum):
+            return _structure_enum(value, target)
         if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
             raise Invalid(f"{value!r} is not of type {kind.__name__}")
         return value

@@ -60,19 +60,21 @@ def header(
     return bytes(block)
 
 
-def file(name: bytes, data: bytes = b"contents", **fields: int) -> bytes:
+def file(
+    name: bytes, data: bytes = b"contents", *, mode: int = 0o644, mtime: int = 1_000_000_000
+) -> bytes:
     """A regular file."""
-    return header(name, size=len(data), **fields) + padded(data)
+    return header(name, size=len(data), mode=mode, mtime=mtime) + padded(data)
 
 
-def directory(name: bytes, **fields: int) -> bytes:
+def directory(name: bytes, *, mode: int = 0o755, mtime: int = 1_000_000_000) -> bytes:
     """A directory."""
-    return header(name, flag=b"5", **({"mode": 0o755} | fields))
+    return header(name, flag=b"5", mode=mode, mtime=mtime)
 
 
-def symlink(name: bytes, target: bytes, **fields: int) -> bytes:
+def symlink(name: bytes, target: bytes, *, mtime: int = 1_000_000_000) -> bytes:
     """A symbolic link."""
-    return header(name, flag=b"2", linkname=target, **fields)
+    return header(name, flag=b"2", linkname=target, mtime=mtime)
 
 
 def hardlink(name: bytes, target: bytes) -> bytes:
@@ -80,9 +82,9 @@ def hardlink(name: bytes, target: bytes) -> bytes:
     return header(name, flag=b"1", linkname=target)
 
 
-def fifo(name: bytes, **fields: int) -> bytes:
+def fifo(name: bytes, *, mtime: int = 1_000_000_000) -> bytes:
     """A named pipe."""
-    return header(name, flag=b"6", **fields)
+    return header(name, flag=b"6", mtime=mtime)
 
 
 def device(name: bytes, major: int, minor: int, *, block: bool = False) -> bytes:
@@ -113,8 +115,9 @@ def gnu_tar(*arguments: str | bytes | Path, cwd: Path, check: bool = True) -> st
 def unpack(archive: Path, into: Path, *options: str, check: bool = True) -> str:
     """Unpack with GNU tar as faithfully as it can; what it complained of."""
     into.mkdir()
-    arguments = ["--numeric-owner", "-xpf", archive, "-C", into, *options]
-    return gnu_tar(*arguments, cwd=archive.parent, check=check)
+    return gnu_tar(
+        "--numeric-owner", "-xpf", archive, "-C", into, *options, cwd=archive.parent, check=check
+    )
 
 
 def fetch_all(volume: Volume) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kvfs.errors import Corrupt, KVFSError
+from kvfs.files import names
 from kvfs.tar.problems import Problem, ProblemKind
 from kvfs.tarballs.paths import DEPTH_MAX
 from kvfs.tarballs.report import PROBLEM_BYTES_MAX, PROBLEMS_KEPT, IngestReport
@@ -147,6 +148,19 @@ def test_what_is_refused_leaves_nothing(ingest: Ingested, volume: Volume) -> Non
     report = ingest(tarball(file(b"d/f"), large, small, file(b"d/f/g", b"x" * 500_000), GOOD))
     assert lost(report) == [b"d", b"d", b"d/f/g"]
     assert set(served(volume, b"a")) == {b"d", b"d/f", b"good"}
+
+
+def test_names_that_all_collide(
+    stores: Stores, open_volume: Callable[..., Volume], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chain of names has an end; what is past it is refused."""
+    monkeypatch.setattr(names, "PROBES_MAX", 20)
+    stores.backing.write("a.tar", tarball(*(file(b"%d" % n, b"") for n in range(60))))
+    volume = open_volume(hash_bits=1)
+    fetch_all(volume)
+    [(_, record)] = volume.tarballs.catalogue
+    assert record.members == len(served(volume, b"a")) == 21
+    assert record.lost == 39
 
 
 def test_a_member_shorter_than_its_header_says(ingest: Ingested, volume: Volume) -> None:
@@ -318,9 +332,9 @@ def test_a_gigabyte_of_zeros(ingest: Ingested, volume: Volume, program: str) -> 
 
 def test_names_of_a_megabyte(stores: Stores, volume: Volume) -> None:
     """Refused members with names of the largest size: what is kept of each is bounded."""
-    names = [b"%04d" % n + b"/x" * 400_000 for n in range(30)]
-    names += [b"%04d" % n + b"n" * 900_000 for n in range(30)]
-    members = [extended({b"path": name}, file(b"x", b"")) for name in names]
+    paths = [b"%04d" % n + b"/x" * 400_000 for n in range(30)]
+    paths += [b"%04d" % n + b"n" * 900_000 for n in range(30)]
+    members = [extended({b"path": path}, file(b"x", b"")) for path in paths]
     stores.backing.write("a.tar", tarball(*members, GOOD))
     volume.refresh()
     [(number, _)] = volume.tarballs.catalogue

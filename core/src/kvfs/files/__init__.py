@@ -1,13 +1,14 @@
 """The file system model: the only definition of what a file, a directory and a name are."""
 
 from kvfs.files.files import Dirent, Files, NotResident, Residency, StatFS
-from kvfs.files.names import NameHash, locate
+from kvfs.files.names import ChainTooLong, NameHash, locate
 from kvfs.files.records import Attributes
 from kvfs.kv import Buffer
 
 __all__ = [
     "Attributes",
     "Buffer",
+    "ChainTooLong",
     "Dirent",
     "Files",
     "NameHash",

@@ -19,6 +19,13 @@ from kvfs.files.records import (
 from kvfs.kv import Buffer
 
 
+class ChainTooLong(Exhausted):
+    """So many names of one directory collide that the search for one more is given up.
+
+    A type of its own, because :class:`~kvfs.errors.Exhausted` may also come from the engine.
+    """
+
+
 class NameHash:
     """The home slot of a name: xxh3-64, seeded per volume so that nobody can craft collisions.
 
@@ -44,11 +51,11 @@ def locate(
 
     :param get: reads a record by its key.
     :param home: the slot that :meth:`NameHash.slot` gives for the name.
-    :raises Exhausted: too many names collide.
+    :raises ChainTooLong: too many names collide.
     """
     padded = name + PAD[len(name) & 7]
     for slot in range(home, home + PROBES_MAX):
         record = get(dirent_key(parent, slot))
         if record is None or record[NAME_IN_RECORD:-DIRENT_TRAILER_BYTES] == padded:
             return slot, record
-    raise Exhausted(f"more than {PROBES_MAX} names of directory {parent:#x} collide")
+    raise ChainTooLong(f"more than {PROBES_MAX} names of directory {parent:#x} collide")

@@ -81,21 +81,27 @@ class Tarball:
         )
 
     def pack(self) -> bytes:
-        """As JSON: read by people and seldom by the program."""
-        return _encode({name: getattr(self, name) for name in _FIELDS}).encode()
+        """As JSON, without what has its default: read by people and seldom by the program."""
+        fields = {}
+        for name, default in _FIELDS:
+            value = getattr(self, name)
+            if value != default:
+                fields[name] = value
+        return _encode(fields).encode()
 
     @classmethod
     def unpack(cls, record: bytes) -> Tarball:
         """Decode; :class:`~kvfs.errors.Corrupt` if it is no record of the catalogue."""
         try:
             fields: dict[str, Any] = json.loads(record)
-            fields["state"] = State(fields["state"])
+            if "state" in fields:
+                fields["state"] = State(fields["state"])
             return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
             raise Corrupt(f"not a record of the catalogue: {record[:80]!r}") from error
 
 
-_FIELDS = tuple(field.name for field in attrs.fields(Tarball))
+_FIELDS = tuple((field.name, field.default) for field in attrs.fields(Tarball))
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 

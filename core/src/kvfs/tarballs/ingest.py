@@ -83,6 +83,7 @@ class Ingest:
         add = self._add
         tree = self._tree
         for member in self._members(reader):
+            self._check_cancelled()
             try:
                 add(member, reader)
             except Refused as refusal:
@@ -91,7 +92,6 @@ class Ingest:
                 report.note(Problem(member.offset, member.name, ProblemKind.TRUNCATED, str(damage)))
                 break
             if tree.is_full:
-                self._check_cancelled()
                 tree.flush()
         root = tree.finish()
         report.root, report.root_listed = root.attributes, root.listed

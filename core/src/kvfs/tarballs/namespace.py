@@ -46,7 +46,7 @@ _SUFFIX = re.compile(r"\.(tar(\.(gz|zst|zstd|xz|bz2))?|tgz|tzst|txz|tbz2?)$", re
 _NEXT = volume_key("next")
 _GENERATION = volume_key("namespace")
 """Counts the changes made here: of two processes that refresh at once, one has to look again."""
-_STEP = 10_000
+_STEP = 5_000
 """Objects taken over in one batch; each batch is a wait for the disk."""
 
 
@@ -55,10 +55,13 @@ def display_name(object_name: str) -> str | None:
 
     None is either what makes no path: some stores take any string for a name.
     """
-    name = _SUFFIX.sub("", object_name)
-    parts = name.split("/")
-    if name == object_name or "\0" in name or any(part in ("", ".", "..") for part in parts):
+    suffix = _SUFFIX.search(object_name)
+    if suffix is None or "\0" in object_name:
         return None
+    name = object_name[: suffix.start()]
+    for part in name.split("/"):
+        if part in ("", ".", ".."):
+            return None
     return name
 
 

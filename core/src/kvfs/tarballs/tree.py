@@ -14,7 +14,7 @@ import attrs
 
 from kvfs.capability import Durability
 from kvfs.errors import Corrupt, Exhausted
-from kvfs.files import Attributes, NameHash, locate
+from kvfs.files import Attributes, ChainTooLong, NameHash, locate
 from kvfs.files.records import (
     CONTENT_IN_INODE,
     FIRST_SLOT,
@@ -161,14 +161,17 @@ class TreeBuilder:
         if not self._taken[mark >> 3] & 1 << (mark & 7):
             self._taken[mark >> 3] |= 1 << (mark & 7)
             return slot, None
-        try:
-            slot, record = locate(self._get, parent, slot, name)
-        except Exhausted as error:
-            raise Refused(str(error)) from error
+        slot, record = self._locate(parent, slot, name)
         if record is None:
             mark = (slot ^ parent * _GOLDEN) & _FILTER_MASK
             self._taken[mark >> 3] |= 1 << (mark & 7)
         return slot, record
+
+    def _locate(self, parent: int, home: int, name: bytes) -> tuple[int, Buffer | None]:
+        try:
+            return locate(self._get, parent, home, name)
+        except ChainTooLong as error:
+            raise Refused(str(error)) from error
 
     def parent_of(self, name: bytes) -> Directory:
         """The directory for members whose name starts with ``name``/ (as it stands in the header).
@@ -363,7 +366,7 @@ class TreeBuilder:
         if b".." in (*parts, base):
             raise Refused(f"its hard link target {target!r} contains '..'")
         home = self._walk(self._root, parts, create=False, links=0)
-        target_slot, record = locate(self._get, home.inode, self._home(base), base)
+        target_slot, record = self._locate(home.inode, self._home(base), base)
         if record is None:
             raise Refused(f"its hard link target {target!r} is not in the tarball before it")
         dirent = DirentRecord.unpack(record)

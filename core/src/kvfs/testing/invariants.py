@@ -23,7 +23,6 @@ from kvfs.files.records import (
     DIRENT_KEY,
     EXTENT_KEY,
     FIRST_SLOT,
-    FLAGS_IN_INODE,
     INODE_KEY,
     KEYSPACES,
     LAST_SLOT,
@@ -53,9 +52,6 @@ from kvfs.kv import KVStore, prefix_end
 from kvfs.tarballs.catalogue import Catalogue, State, Tarball
 from kvfs.tarballs.report import PROBLEMS_KEPT
 from kvfs.volume import Volume
-
-UNREADABLE = 20
-"""Records that cannot be decoded are reported this often."""
 
 
 def violations(volume: Volume) -> Iterator[str]:
@@ -201,15 +197,25 @@ class _Tree:
             yield from self._check_directory(parent, items)
 
     def _inode(self, inode: int) -> InodeRecord | None:
-        raw = self._raw_inode(inode)
-        return None if raw is None else InodeRecord.unpack(raw)
-
-    def _raw_inode(self, inode: int) -> bytes | None:
+        """The record, ``None`` if there is none that can be decoded."""
         # The roots of tarballs are in the state store.
         in_state = tarball_of(inode) == VOLUME_ID or inode == inode_of(
             tarball_of(inode), ROOT_NUMBER
         )
-        return (self._state if in_state else self._store).get(inode_key(inode))
+        raw = (self._state if in_state else self._store).get(inode_key(inode))
+        try:
+            return None if raw is None else InodeRecord.unpack(raw)
+        except Corrupt:
+            return None
+
+    def _points_to(self, parent: int, slot: int, inode: int) -> DirentRecord | None:
+        """The dirent there, if it is one of that inode."""
+        raw = (self._store if tarball_of(parent) else self._state).get(dirent_key(parent, slot))
+        try:
+            dirent = None if raw is None else DirentRecord.unpack(raw)
+        except Corrupt:
+            return None
+        return dirent if dirent is not None and dirent.inode == inode else None
 
     def _count(self, low: bytes) -> int:
         return sum(1 for _ in self._store.scan(low, prefix_end(low)))
@@ -227,6 +233,9 @@ class _Tree:
             return
         yield from self._check_back_pointer(inode, record)
         if attributes.is_directory:
+            # Numbers are given in tar order and directories never move, so this rules out cycles.
+            if tarball_of(inode) == tarball_of(record.parent) and record.parent >= inode:
+                yield f"{what}: is older than the directory it is in"
             yield from self._check_nlink_of_directory(inode, record)
         else:
             names = 1 + self._count(LINK_KEY.pack(b"H", inode, 0, 0)[:9])
@@ -241,13 +250,8 @@ class _Tree:
             yield f"{what}: its flag of extended attributes is {has_xattrs}, wrongly"
 
     def _check_back_pointer(self, inode: int, record: InodeRecord) -> Iterator[str]:
-        store = self._store if tarball_of(record.parent) else self._state
-        dirent = store.get(dirent_key(record.parent, record.slot))
-        if dirent is None or DirentRecord.unpack(dirent).inode != inode:
+        if self._points_to(record.parent, record.slot, inode) is None:
             yield f"inode {inode:#x}: points back to a dirent that is not there, or of another"
-        # Numbers are given in tar order and directories never move, so this rules out cycles.
-        if tarball_of(inode) == tarball_of(record.parent) and record.parent >= inode:
-            yield f"inode {inode:#x}: is older than the directory it is in"
 
     def _check_nlink_of_directory(self, inode: int, record: InodeRecord) -> Iterator[str]:
         if self._store is self._state:
@@ -331,8 +335,8 @@ class _Tree:
         """Extended attributes belong to inodes that know of them."""
         for key, _ in self._store.scan(low, high):
             inode = INODE_KEY.unpack_from(key)[1]
-            raw = self._raw_inode(inode)
-            if raw is None or not raw[FLAGS_IN_INODE] & InodeFlag.XATTRS:
+            record = self._inode(inode)
+            if record is None or not record.flags & InodeFlag.XATTRS:
                 yield f"an extended attribute {key.hex()} of no inode that has any"
 
     def check_extents(self, low: bytes, high: bytes) -> Iterator[str]:
@@ -355,12 +359,12 @@ class _Tree:
             _, inode, parent, slot = LINK_KEY.unpack(key)
             what = f"a further name of {inode:#x} at {slot:#x} of {parent:#x}"
             record = self._inode(inode)
-            dirent = self._store.get(dirent_key(parent, slot))
+            dirent = self._points_to(parent, slot, inode)
             if record is None or (record.parent, record.slot) == (parent, slot) or value:
                 yield f"{what}: no such inode, or it is its first name"
-            if dirent is None or DirentRecord.unpack(dirent).inode != inode:
+            if dirent is None:
                 yield f"{what}: there is no such dirent"
-            elif not DirentRecord.unpack(dirent).flags & DirentFlag.SHARED:
+            elif not dirent.flags & DirentFlag.SHARED:
                 yield f"{what}: its dirent does not know that the inode has several names"
 
 

@@ -150,11 +150,12 @@ class Volume:
         for tarball, record in catalogue:
             if record.state is not State.ABSENT:
                 catalogue.change(tarball, record, record.forgotten())
+        # Before the superblock: a kill between the two begins here again, and leaves nothing behind.
+        self.config.kv.info.remove_store(self.config.kv.settings, store=old.sealed_store)
         fresh = attrs.evolve(old, sealed=old.sealed + 1)
         batch = Batch().guard(superblocks.KEY, old.pack()).put(superblocks.KEY, fresh.pack())
         self.sessions.forget_earlier_boots(batch)
         self.state.commit(batch)
-        self.config.kv.info.remove_store(self.config.kv.settings, store=old.sealed_store)
         return fresh
 
     def _on_ingest(self, report: IngestReport) -> None:

@@ -19,7 +19,7 @@ from kvfs.tarballs.settings import IngestSettings
 from kvfs.volume import VolumeConfig, VolumeSettings, from_tables
 from kvfs.volume.settings import DEFAULT_FRONTEND, DEFAULT_KV
 from kvfs_frontend_cli import _runtime
-from kvfs_frontend_cli._values import hints_of, parse_value, split_assignment
+from kvfs_frontend_cli._values import hints_of, parse_value
 
 Tables = dict[str, dict[str, Any]]
 
@@ -184,16 +184,18 @@ def _located(
 def _apply(tables: Tables, assignments: Sequence[str]) -> None:
     """Write ``table.name=value`` into the tables; drivers first, since they type the rest."""
     for assignment in sorted(assignments, key=lambda text: ".driver=" not in text):
-        name, value = split_assignment(assignment, option="--set")
-        table, dot, key = name.partition(".")
-        if not dot or not key:
+        name, equals, value = assignment.partition("=")
+        table, dot, key = name.strip().partition(".")
+        if not (equals and dot and key):
             raise Invalid(f"--set {assignment}: write --set table.name=value")
         if table not in _TABLE_NAMES:
             raise Invalid(
                 f"--set {assignment}: there is no table {table!r}: {nearest(table, _TABLE_NAMES)}"
             )
         hint = hints_of(settings_class(tables, table)).get(key)
-        tables.setdefault(table, {})[key] = parse_value(value, str if key == "driver" else hint)
+        tables.setdefault(table, {})[key] = parse_value(
+            value.strip(), str if key == "driver" else hint
+        )
 
 
 def settings_class(tables: Tables, table: str) -> type[Any] | None:

@@ -12,8 +12,6 @@ from typing import Any, get_args, get_type_hints
 
 import attrs
 
-from kvfs.errors import Invalid
-
 _MASK = "********"
 
 
@@ -39,14 +37,6 @@ def _is_textual(kind: Any) -> bool:
 def hints_of(settings: type[Any] | None) -> dict[str, Any]:
     """The types of a settings class by name; empty for ``None``."""
     return {} if settings is None else get_type_hints(settings)
-
-
-def split_assignment(text: str, *, option: str) -> tuple[str, str]:
-    """``name`` and ``value`` of ``name=value``.  :raises Invalid: there is no ``=``."""
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise Invalid(f"{option} {text!r}: write {option} name=value")
-    return name.strip(), value.strip()
 
 
 def settings_table(settings: Any) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from kvfs.files.records import ROOT_INODE, catalogue_key, inode_key
 from kvfs.kv import Buffer, KVStore
 from kvfs.volume import Volume
 from kvfs_frontend_cli import _output
-from kvfs_frontend_cli._locate import Place, locate
-from kvfs_frontend_cli._opening import open_located, opened
+from kvfs_frontend_cli._locate import Place
+from kvfs_frontend_cli._opening import opened
 from kvfs_frontend_cli._progress import fetching
 from kvfs_frontend_cli.commands._options import AsJSONLines, ShowProgress
 
@@ -39,13 +39,12 @@ def inspect(
     :param volume: The volume.
     :param key: A path from the root that begins with a slash; or the text of a key.
     """
-    if key.startswith("/"):
-        with opened(volume, place) as source, fetching(source, progress):
-            _print(source, _of_path(source, os.fsencode(key)), key, json, raw)
-        return
-    with open_located(locate(volume, place)) as source:
-        wanted = _wanted(source, key)
-        _print(source, _in_range(source, wanted, limit), key, json, raw)
+    with opened(volume, place) as source, fetching(source, progress):
+        if key.startswith("/"):
+            keys = _of_path(source, os.fsencode(key))
+        else:
+            keys = _in_range(source, _wanted(source, key), limit)
+        _print(source, keys, key, as_json=json, raw=raw)
 
 
 def _wanted(volume: Volume, key: str) -> KeyRange:
@@ -55,9 +54,13 @@ def _wanted(volume: Volume, key: str) -> KeyRange:
             raise NotFound(f"no object {key[2:]!r} is in the catalogue")
         found = catalogue_key(tarball)
         return KeyRange(found, found + b"\0")
+    return _parse(volume, os.fsencode(key))
+
+
+def _parse(volume: Volume, text: bytes) -> KeyRange:
     superblock = volume.superblock
     names = NameHash(superblock.hash_seed, superblock.hash_bits)
-    return parse_key(os.fsencode(key), names=names, get=lambda raw: _store(volume, raw).get(raw))
+    return parse_key(text, names=names, get=lambda key: _store(volume, key).get(key))
 
 
 def _store(volume: Volume, key: bytes) -> KVStore:
@@ -85,20 +88,13 @@ def _of_path(volume: Volume, path: bytes) -> Iterator[bytes]:
         if found.inode != ROOT_INODE:
             head, _, name = path.rstrip(b"/").rpartition(b"/")
             parent = files.open_path(head).inode
-            superblock = volume.superblock
-            slot_of = NameHash(superblock.hash_seed, superblock.hash_bits)
-            start = parse_key(
-                b"D:%d:%b" % (parent, name),
-                names=slot_of,
-                get=lambda raw: _store(volume, raw).get(raw),
-            ).start
-            yield start
+            yield _parse(volume, b"D:%d:%b" % (parent, name)).start
         yield inode_key(found.inode)
     finally:
         files.close()
 
 
-def _print(volume: Volume, keys: Iterator[bytes], what: str, as_json: bool, raw: bool) -> None:
+def _print(volume: Volume, keys: Iterator[bytes], what: str, *, as_json: bool, raw: bool) -> None:
     shown = 0
     for key in keys:
         for name, store in (("state", volume.state), ("sealed", volume.sealed)):
