@@ -20,7 +20,7 @@ from kvfs.errors import KVFSError
 
 _EXAMPLES = """\
 examples:
-  run.py                                       everything, at full size: 12 GB of disk, an hour
+  run.py                                       everything, at full size: 20 GB of disk, half an hour
   run.py --suite read --rounds 5               one suite
   run.py --scale 0.01 --rounds 1               everything, in a minute
   run.py --suite ingest --scratch /disk/bench --keep

@@ -248,7 +248,7 @@ def test_records_decoded_by_hand_are_right() -> None:
     moment = 1_700_000_000_500_000_000
     slot = 0x0C098277F2D87BE3
     attributes = Attributes(
-        inode=0x5FC6A10000000003,
+        inode=0x5FC6A10017F1A843,
         mode=0o100644,
         size=6,
         uid=1000,
@@ -258,7 +258,7 @@ def test_records_decoded_by_hand_are_right() -> None:
         ctime_ns=moment,
         blocks=1,
     )
-    inode, parent = attributes.inode, 0x5FC6A10000000002
+    inode, parent = attributes.inode, 0x5FC6A10017F1A842
     assert FORMAT == 1, "the page says 01"
     assert decoded("dirent-key") == dirent_key(parent, slot)
     assert decoded("inode-key") == inode_key(inode)

@@ -17,9 +17,10 @@ from kvfs.files import records
 from kvfs.files.records import (
     ID_MAX,
     KEYSPACES,
-    NUMBER_MASK,
+    NUMBER_MAX,
     REMOVED_DIRENT,
     ROOT_INODE,
+    ROOT_NUMBER,
     TARBALL_SPACES,
     Attributes,
     DirentFlag,
@@ -33,6 +34,7 @@ from kvfs.files.records import (
     extent_key,
     inode_key,
     inode_of,
+    is_root,
     link_key,
     owner_key,
     pack_dirent,
@@ -234,13 +236,20 @@ def test_inodes_come_back(
     assert record[records.CONTENT_IN_INODE :] == content
 
 
-@given(st.integers(0, ID_MAX), st.integers(1, NUMBER_MASK))
+@given(st.integers(0, ID_MAX), st.integers(1, NUMBER_MAX))
 def test_inode_numbers(tarball: int, number: int) -> None:
     inode = inode_of(tarball, number)
     assert tarball_of(inode) == tarball
-    assert inode & NUMBER_MASK == number
+    assert inode - inode_of(tarball, 0) == number
     assert 0 < inode < 2**64
+    assert is_root(inode) == (number == ROOT_NUMBER)
     assert inode_of(0, 1) == ROOT_INODE
+
+
+def test_roots_differ_in_the_bits_that_the_kernel_hashes() -> None:
+    """Or a listing of many tarballs takes the square of their number."""
+    low_bits = {inode_of(tarball, ROOT_NUMBER) % 2**27 for tarball in range(1, 100_000)}
+    assert len(low_bits) == 99_999
 
 
 @pytest.mark.parametrize("tarball", [1, 2, 0xFE, 0xFF, 0x100, 0xFFFF, ID_MAX - 1, ID_MAX])
@@ -248,7 +257,7 @@ def test_tarball_ranges(tarball: int) -> None:
     """Half-open, one for each space, disjoint, and without a gap to the next tarball's."""
     ranges = tarball_ranges(tarball)
     assert bytes(low[0] for low, _ in ranges) == TARBALL_SPACES
-    last = inode_of(tarball, NUMBER_MASK)
+    last = inode_of(tarball, NUMBER_MAX)
     inside = {
         b"A": [xattr_key(inode_of(tarball, 1), b"a"), xattr_key(last, b"\xff" * 255)],
         b"D": [dirent_key(inode_of(tarball, 1), 0), dirent_key(last, 2**64 - 1)],

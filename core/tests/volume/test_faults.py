@@ -146,7 +146,7 @@ def try_until_it_works(volume: Volume) -> tuple[dict[bytes, bytes | None], int]:
 def test_any_call_of_the_engine_fails(
     right: dict[bytes, bytes | None], operation: str, action: Action
 ) -> None:
-    step = max(1, CALLS[operation] // 60)
+    step = max(1, CALLS[operation] // 25)
     struck = 0
     for nth in range(1, CALLS[operation] + 1, step):
         stores = new_stores()

@@ -202,7 +202,7 @@ def test_an_object_that_changes_while_it_is_read(
 def test_an_object_that_vanishes(stores: WatchedStores, open_volume: OpenVolume) -> None:
     volume = open_volume()
     stores.backing.delete("t.tar")
-    with pytest.raises(NotFound):
+    with pytest.raises(Unavailable, match="is gone from the store"):
         read(volume, b"t/000")
     assert volume.refresh().removed == 1
     assert contents(volume) == {}
@@ -320,6 +320,19 @@ def test_what_a_dead_process_left_is_rolled_back_by_the_next_refresh(
         volume.refresh()
         assert states(volume) == {"t.tar": State.ABSENT}
         assert sealed_records(stores) == 0
+
+
+def test_records_of_one_that_was_taken_for_dead_do_not_stay(
+    stores: WatchedStores, open_volume: OpenVolume
+) -> None:
+    """It wrote on after it had been rolled back; the next ingest begins with nothing."""
+    volume = open_volume()
+    number = left_ingesting(stores, volume, "another-boot/1/2")
+    record = volume.tarballs.catalogue.get(number)
+    assert record is not None
+    volume.tarballs.catalogue.change(number, record, record.forgotten())
+    assert sealed_records(stores) == 24
+    assert contents(volume, b"t") == FILES
 
 
 def test_a_live_process_is_waited_for_until_it_dies(

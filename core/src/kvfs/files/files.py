@@ -34,9 +34,7 @@ from kvfs.files.records import (
     LAST_SLOT,
     NAME_IN_RECORD,
     NUMBER_BITS,
-    NUMBER_MASK,
     ROOT_INODE,
-    ROOT_NUMBER,
     VALIDITY,
     Attributes,
     DirentFlag,
@@ -46,6 +44,7 @@ from kvfs.files.records import (
     dirent_key,
     extent_key,
     inode_key,
+    is_root,
     tarball_of,
     xattr_key,
 )
@@ -163,7 +162,7 @@ class Files:
         """The record of an inode, and whether its tarball is settled."""
         tarball = inode >> NUMBER_BITS
         settled = tarball in self._settled or self._is_settled(tarball)
-        in_state = not tarball or inode & NUMBER_MASK == ROOT_NUMBER
+        in_state = not tarball or is_root(inode)
         record = self._view(0 if in_state else 1).get(inode_key(inode))
         if record is None:
             if settled or in_state:

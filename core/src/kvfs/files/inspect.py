@@ -24,8 +24,6 @@ from kvfs.files.records import (
     CONTENT_IN_INODE,
     KEYSPACES,
     NAME_BYTES_MAX,
-    NUMBER_MASK,
-    ROOT_NUMBER,
     SECOND_NS,
     VOLUME_ID,
     Attributes,
@@ -34,6 +32,7 @@ from kvfs.files.records import (
     InodeRecord,
     decode_device,
     dirent_key,
+    is_root,
     tarball_of,
 )
 from kvfs.kv import Buffer, prefix_end
@@ -185,8 +184,7 @@ def is_in_state(key: bytes) -> bool:
         return False
     letter, first = chr(key[0]), parts[0][1]
     if letter in "DI" and isinstance(first, int):
-        is_root = letter == "I" and first & NUMBER_MASK == ROOT_NUMBER
-        return tarball_of(first) == VOLUME_ID or is_root
+        return tarball_of(first) == VOLUME_ID or (letter == "I" and is_root(first))
     return letter in "TV"
 
 

@@ -40,14 +40,29 @@ ROOT_NUMBER = 1
 ROOT_INODE = 1
 
 
+_TARBALL_STEP = (1 << NUMBER_BITS) + (1 << 6)
+NUMBER_MAX = NUMBER_MASK - (ID_MAX << 6)
+"""The last number that every tarball has room for."""
+
+
 def inode_of(tarball: int, number: int) -> int:
-    """The inode number of member ``number`` of a tarball."""
-    return tarball << NUMBER_BITS | number
+    """The inode number of member ``number`` of a tarball, up to ``NUMBER_MAX``.
+
+    Linux finds an inode by a hash in which the low 27 or so bits count.  If the numbers of all
+    tarballs began at the same one, their roots would share a bucket, and listing a volume of many
+    tarballs would take the square of their number.  So the beginning depends on the id.
+    """
+    return tarball * _TARBALL_STEP + number
 
 
 def tarball_of(inode: int) -> int:
     """The id of the tarball that an inode belongs to; 0 for the volume itself."""
     return inode >> NUMBER_BITS
+
+
+def is_root(inode: int) -> bool:
+    """Is it the root directory of the volume or of a tarball?"""
+    return inode == (inode >> NUMBER_BITS) * _TARBALL_STEP + ROOT_NUMBER
 
 
 # ---------------------------------------------------------------------------------------------

@@ -82,8 +82,15 @@ class Tarball:
 
     def pack(self) -> bytes:
         """As JSON, without what has its default: read by people and seldom by the program."""
-        fields = {}
-        for name, default in _FIELDS:
+        fields: dict[str, Any] = {
+            "object": self.object,
+            "size": self.size,
+            "mtime_ns": self.mtime_ns,
+            "version": self.version,
+            "parent": self.parent,
+            "slot": self.slot,
+        }
+        for name, default in _OPTIONAL:
             value = getattr(self, name)
             if value != default:
                 fields[name] = value
@@ -101,7 +108,11 @@ class Tarball:
             raise Corrupt(f"not a record of the catalogue: {record[:80]!r}") from error
 
 
-_FIELDS = tuple((field.name, field.default) for field in attrs.fields(Tarball))
+_OPTIONAL = tuple(
+    (field.name, field.default)
+    for field in attrs.fields(Tarball)
+    if field.default is not attrs.NOTHING
+)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 

@@ -18,6 +18,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from threading import Condition, Event, Lock
 
@@ -82,6 +83,19 @@ class Job:
             self.done = self.done or done
             self.error = error or self.error
             self.progress.notify_all()
+
+
+@contextmanager
+def _still_there(record: Tarball) -> Iterator[None]:
+    """Report that an object is gone as a failure, and not as the absence of what was asked for.
+
+    To a program "no such file" says that the tarball never held it; from a directory it reads that
+    as an empty one, since for glibc's readdir(3) ENOENT is the end of the listing.
+    """
+    try:
+        yield
+    except NotFound as error:
+        raise Unavailable(f"{record.object} is gone from the store: {error}") from error
 
 
 class Tarballs:
@@ -261,7 +275,8 @@ class Tarballs:
 
     def _claim(self, job: Job, record: Tarball, holder: str) -> Tarball:
         """Make the tarball ours to ingest, at the version that its object has now."""
-        found = self._backing.stat(record.object)
+        with _still_there(record):
+            found = self._backing.stat(record.object)
         claimed = attrs.evolve(
             record,
             state=State.INGESTING,
@@ -283,7 +298,8 @@ class Tarballs:
             on_flush=job.advance,
         )
         try:
-            self._read(job, claimed, tree)
+            with _still_there(claimed):
+                self._read(job, claimed, tree)
             tree.close()
             self._seal(job, claimed)
         except Exception:

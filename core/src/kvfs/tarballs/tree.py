@@ -21,7 +21,7 @@ from kvfs.files.records import (
     FOREVER_S,
     LAST_SLOT,
     LINK_KEY,
-    NUMBER_MASK,
+    NUMBER_MAX,
     ROOT_NUMBER,
     DirentFlag,
     DirentRecord,
@@ -322,11 +322,11 @@ class TreeBuilder:
     def new_inode(self) -> int:
         """The next inode number, in tar order.
 
-        :raises Exhausted: 2**40 numbers are used up.
+        :raises Exhausted: all numbers are used up.
         """
         self._number += 1
-        if self._number > NUMBER_MASK:
-            raise Exhausted("a tarball holds at most 2**40 members")
+        if self._number > NUMBER_MAX:
+            raise Exhausted(f"a tarball holds at most {NUMBER_MAX} members")
         return inode_of(self._tarball, self._number)
 
     def add(

@@ -6,7 +6,7 @@ knows, without any clock, that an ingest is half way, and what has been asked fo
 
     with Gate(directory / "gate") as gate:
         ...  # a volume with  [backing] driver = "gated", path = ..., gate = ".../gate"
-        stream = gate.opened()  # somebody has begun to read an object
+        stream = gate.opened("a.tar")  # somebody has begun to read it
         stream.allow(10_000)
         stream.wait_for(10_000)  # the ingest has used up that many bytes, and waits for more
         stream.allow(None)
@@ -21,7 +21,6 @@ before each read, its position; the gate sends limits; all as lines.
 from __future__ import annotations
 
 import os
-import queue
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +40,7 @@ from kvfs.registry import DriverInfo
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """A test that waits longer for a stream fails."""
 _NO_LIMIT = 1 << 62
 
@@ -219,31 +218,30 @@ class Gate:
     """
 
     def __init__(self, path: Path) -> None:
-        self._limit: int | None = 0
+        self._left_open: set[str] = set()
+        self._news = Condition()
+        self.streams: list[Stream] = []
+        """All that were opened, in order."""
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(os.fspath(path))
         self._listener.listen(64)
-        self._new: queue.SimpleQueue[Stream] = queue.SimpleQueue()
         self._threads = [Thread(target=self._accept, name="gate", daemon=True)]
         self._threads[0].start()
-        self.streams: list[Stream] = []
-        """All that were opened, in order."""
 
-    def leave_open(self) -> None:
-        """Let streams that are opened from now on read everything."""
-        self._limit = None
+    def leave_open(self, name: str) -> None:
+        """Let streams of an object that are opened from now on read everything."""
+        self._left_open.add(name)
 
-    def opened(self) -> Stream:
-        """The next stream that somebody opens, or has opened."""
-        try:
-            return self._new.get(timeout=PATIENCE_S)
-        except queue.Empty:
-            raise AssertionError("nobody opens an object") from None
+    def opened(self, name: str) -> Stream:
+        """The first stream of an object, as soon as somebody opens one."""
+        with self._news:
+            arrived = self._news.wait_for(lambda: self.count(name) > 0, PATIENCE_S)
+        assert arrived, f"nobody opens {name}"
+        return next(stream for stream in self.streams if stream.name == name)
 
-    @property
-    def names(self) -> list[str]:
-        """The objects that were opened, one for each time."""
-        return [stream.name for stream in self.streams]
+    def count(self, name: str) -> int:
+        """How often an object was opened."""
+        return sum(stream.name == name for stream in self.streams)
 
     def _accept(self) -> None:
         while True:
@@ -261,9 +259,10 @@ class Gate:
             connection.makefile("r", encoding="utf-8", errors="surrogateescape") as lines,
         ):
             stream = Stream(next(lines).rstrip("\n"), connection)
-            self.streams.append(stream)
-            stream.allow(self._limit)
-            self._new.put(stream)
+            stream.allow(None if stream.name in self._left_open else 0)
+            with self._news:
+                self.streams.append(stream)
+                self._news.notify_all()
             stream._listen(lines)
 
     def close(self) -> None:

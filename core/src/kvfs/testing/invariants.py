@@ -41,6 +41,7 @@ from kvfs.files.records import (
     extent_key,
     inode_key,
     inode_of,
+    is_root,
     link_key,
     problem_key,
     tarball_of,
@@ -199,9 +200,7 @@ class _Tree:
     def _inode(self, inode: int) -> InodeRecord | None:
         """The record, ``None`` if there is none that can be decoded."""
         # The roots of tarballs are in the state store.
-        in_state = tarball_of(inode) == VOLUME_ID or inode == inode_of(
-            tarball_of(inode), ROOT_NUMBER
-        )
+        in_state = tarball_of(inode) == VOLUME_ID or is_root(inode)
         raw = (self._state if in_state else self._store).get(inode_key(inode))
         try:
             return None if raw is None else InodeRecord.unpack(raw)

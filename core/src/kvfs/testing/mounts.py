@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -35,19 +35,22 @@ from kvfs.testing.gated import Gate
 from kvfs.testing.invariants import violations
 from kvfs.volume import Volume, from_tables
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """A command that takes longer has failed."""
 _TABLE = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
+_MOUNTED = re.compile(r" is mounted at .*, process (?P<pid>\d+)(, log (?P<log>.*))?$", re.MULTILINE)
+
 
 def mounted_below(directory: Path) -> list[Path]:
-    """The mount points below a directory, the last made first.  Asks nothing of what is mounted."""
+    """Where a KVFS is mounted below a directory, the last made first; asks nothing of it."""
     found = []
     for line in _TABLE.read_bytes().splitlines():
-        place = _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), line.split(b" ")[4])
+        before, _, after = line.partition(b" - ")
+        place = _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), before.split(b" ")[4])
         path = Path(os.fsdecode(place))
-        if path.is_relative_to(directory):
+        if after.startswith(b"fuse.kvfs ") and path.is_relative_to(directory):
             found.append(path)
     return found[::-1]
 
@@ -60,7 +63,8 @@ def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 3
         time.sleep(0.02)
 
 
-def _wait_for_end(descriptor: int) -> None:
+def wait_for_end(descriptor: int) -> None:
+    """Return when the process of a pidfd has ended."""
     assert select.select([descriptor], [], [], PATIENCE_S)[0], "the process does not end"
 
 
@@ -101,20 +105,20 @@ class Mounted:
         return int(found[1]) << 10
 
     def is_alive(self) -> bool:
-        """Is the daemon there, and does it answer?"""
+        """Is the daemon there, and does its mount answer?"""
         try:
-            os.kill(self.pid, 0)
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
             os.statvfs(self.path)
         except OSError:
             return False
-        return True
+        return self.is_mounted() and stat.rpartition(")")[2].split()[0] not in "ZX"
 
     def signal(self, number: int) -> None:
         """Send the daemon a signal, and return when it has ended."""
         descriptor = os.pidfd_open(self.pid)
         try:
             signal.pidfd_send_signal(descriptor, number)
-            _wait_for_end(descriptor)
+            wait_for_end(descriptor)
         finally:
             os.close(descriptor)
 
@@ -130,6 +134,13 @@ class Mounted:
     def is_mounted(self) -> bool:
         """Is anything mounted there?"""
         return self.path in mounted_below(self.path)
+
+
+class Foreground(NamedTuple):
+    """A mount whose daemon is a process that the test started."""
+
+    mounted: Mounted
+    process: subprocess.Popen[str]
 
 
 @attrs.define(kw_only=True)
@@ -207,8 +218,8 @@ class Site:
     def mount(self, volume: Path, *options: str, at: str = "mnt") -> Mounted:
         """``kvfs mount`` in the background, at a directory of the site."""
         target = self.target(at)
-        self.run("mount", *options, volume, target)
-        return self.adopt(target)
+        said = self.run("mount", *options, volume, target).stdout
+        return self._mounted(target, said)
 
     def target(self, name: str = "mnt") -> Path:
         """A directory to mount at."""
@@ -217,15 +228,22 @@ class Site:
             path.mkdir(exist_ok=True)
         return path
 
-    def adopt(self, target: Path) -> Mounted:
-        """The mount that a command made at ``target``."""
-        (found,) = [one for one in self.json("status") if one["target"] == str(target)]
-        log = found["log"]
+    def foreground(self, volume: Path, *options: str, at: str = "mnt") -> Foreground:
+        """``kvfs mount --foreground``, as soon as it says that it is ready."""
+        target = self.target(at)
+        process = self.start("mount", "--foreground", *options, volume, target)
+        assert process.stdout is not None
+        return Foreground(self._mounted(target, process.stdout.readline()), process)
+
+    def _mounted(self, target: Path, said: str) -> Mounted:
+        """What ``kvfs mount`` says that it did."""
+        found = _MOUNTED.search(said)
+        assert found is not None, said
         mounted = Mounted(
             site=self,
             path=target,
-            pid=found["pid"],
-            log_path=None if log is None else Path(log),
+            pid=int(found["pid"]),
+            log_path=None if found["log"] is None else Path(found["log"]),
         )
         self.mounts.append(mounted)
         return mounted
@@ -319,4 +337,12 @@ def site_in(directory: Path) -> Iterator[Site]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-__all__ = ["Mounted", "Site", "mounted_below", "site_in", "wait_until"]
+__all__ = [
+    "Foreground",
+    "Mounted",
+    "Site",
+    "mounted_below",
+    "site_in",
+    "wait_for_end",
+    "wait_until",
+]

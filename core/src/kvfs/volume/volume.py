@@ -150,7 +150,7 @@ class Volume:
         for tarball, record in catalogue:
             if record.state is not State.ABSENT:
                 catalogue.change(tarball, record, record.forgotten())
-        # Before the superblock: a kill between the two begins here again, and leaves nothing behind.
+        # Before the superblock: after a kill between the two this begins again, and is complete.
         self.config.kv.info.remove_store(self.config.kv.settings, store=old.sealed_store)
         fresh = attrs.evolve(old, sealed=old.sealed + 1)
         batch = Batch().guard(superblocks.KEY, old.pack()).put(superblocks.KEY, fresh.pack())

@@ -43,8 +43,9 @@ ENGINES = {"0.9": 0, "1.0": 1}
 """LMDB versions by the name in the settings, with py-lmdb's ``lib_version``."""
 
 
-_FULL_BYTES = 1 << 20
-"""A file system with less room than this is full: some keep the last blocks to themselves."""
+_FULL_BYTES = 16 << 20
+"""A file system with less room than this is full: some keep the last blocks to themselves, as ext4
+does with up to 4096, and what could not be written whole may be many pages."""
 
 
 @attrs.frozen(kw_only=True)
