@@ -115,20 +115,15 @@ class KVFS:
         """Run ``kvfs command VOLUME --cache ... options``."""
         return processes.run([self._command, command, *self._volume(), *options], env=self._env)
 
-    def ingest(self, *, synced: bool) -> tuple[Ran, processes.Memory]:
-        """Fetch everything into a new cache; with the peaks of memory.
-
-        :param synced: wait for the disk at the end.
-        """
+    def ingest(self) -> tuple[Ran, processes.Memory]:
+        """Fetch everything into a new cache, which is synced at the end; with peaks of memory."""
         self.drop_cache()
         watch: list[processes.MemoryWatch] = []
 
         def started(pid: int) -> None:
             watch.append(processes.MemoryWatch(pid).__enter__())
 
-        sync = f"kv.sync_on_close={'true' if synced else 'false'}"
-        options = ["--all", "--json", "--set", sync]
-        argv = [self._command, "ingest", *self._volume(), *options]
+        argv = [self._command, "ingest", *self._volume(), "--all", "--json"]
         try:
             ran = processes.run(argv, env=self._env, started=started)
         finally:

@@ -16,7 +16,8 @@ import pytest
 
 from kvfs.testing.mounts import Mounted, Site
 
-FEW, MANY, WIDE, TARBALLS = 5_000, 20_000, 50_000, 5_000
+FEW, MANY, WIDE, TARBALLS = 20_000, 50_000, 50_000, 5_000
+"""Few are enough to fill a batch of the ingest, which memory does grow with."""
 FILES_PER_DIRECTORY = 50
 MIB = 1 << 20
 

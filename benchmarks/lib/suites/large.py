@@ -65,13 +65,13 @@ def _ingest(result: SuiteResult, made: Dataset, kvfs: KVFS, name: str) -> None:
         f"{name}: ingest",
         "kvfs ingest",
         state="archive warm",
-        durability="process",
+        durability="power, at the end",
         quantity=members,
         unit="members",
     )
     os.sync()
     caches.warm([made.archive])
-    ran, memory = kvfs.ingest(synced=False)
+    ran, memory = kvfs.ingest()
     measurement.wall_s.append(ran.wall_s)
     measurement.cpu_s.append(ran.user_s + ran.system_s)
     measurement.keep_peak(memory)

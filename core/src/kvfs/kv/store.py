@@ -31,6 +31,8 @@ class KVStore:
         self.driver = driver
         self.name = name
         self.capability = driver.capability
+        self.committed = False
+        """Was anything written through this object?"""
         self.get = driver.get
         self.get_many = driver.get_many
         self.scan = driver.scan
@@ -50,6 +52,7 @@ class KVStore:
         if durability is None:
             durability = self.capability.durability
         self._check(batch, durability)
+        self.committed = True
         self.driver.commit(batch, durability)
 
     def put(self, key: bytes, value: Buffer, durability: Durability | None = None) -> None:

@@ -52,10 +52,14 @@ class Sessions:
         """Take the record away, because nothing has been written."""
         self._state.delete(self._key)
 
-    def leave(self) -> None:
-        """Take the record away, and those of killed processes: all is on disk now."""
+    def leave(self, *, flushed: bool) -> None:
+        """Take the record away.
+
+        :param flushed: everything in the sealed store is on the disk now, what killed processes
+            wrote there too; so their records go as well.
+        """
         batch = Batch().delete(self._key)
-        for key, holder in self._others():
+        for key, holder in self._others() if flushed else ():
             if not holders.is_alive(holder):
                 batch.delete(key)
         self._state.commit(batch)

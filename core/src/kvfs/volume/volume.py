@@ -272,7 +272,8 @@ class Volume:
             self._refresher.join()
         self.tarballs.close()
         self.sealed.close()
-        self.sessions.leave()
+        # Closing flushes the whole store if this process wrote to it.
+        self.sessions.leave(flushed=self.sealed.committed)
         self.state.close()
         self.backing.close()
 

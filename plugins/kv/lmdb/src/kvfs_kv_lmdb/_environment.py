@@ -138,7 +138,6 @@ class Environment:
     resident: Resident | None
     page_bytes: int
     _directory_fd: int
-    _sync_on_close: bool
     _write_lock: Lock = attrs.field(factory=Lock)
     _dirty: bool = False
     users: int = 1
@@ -185,10 +184,10 @@ class Environment:
             self.resident.check()
 
     def close(self) -> None:
-        """Flush if asked to, and let go of everything."""
+        """Flush what was committed here, and let go of everything."""
         with self._write_lock:
             try:
-                if self._dirty and self._sync_on_close and self.durability < Durability.POWER:
+                if self._dirty and self.durability < Durability.POWER:
                     self.env.sync(True)
             except lmdb.Error as error:
                 raise from_lmdb(error, self.name) from error
@@ -348,7 +347,6 @@ def _open_lmdb(
             resident=Resident.watch(data.resolve(), bytes_max=settings.resident_bytes_max),
             page_bytes=env.stat()["psize"],
             directory_fd=directory_fd,
-            sync_on_close=settings.sync_on_close,
         )
         undo.pop_all()
         return environment

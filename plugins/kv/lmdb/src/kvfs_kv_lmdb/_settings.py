@@ -56,6 +56,3 @@ class LMDBSettings:
     resident_bytes_max: Bytes = setting(
         Bytes(96 << 20), help="how much of the memory map may count as resident in this process"
     )
-    sync_on_close: bool = setting(
-        True, help="flush to the disk on close, so that a clean stop survives a power cut"
-    )
