@@ -30,7 +30,7 @@ PATIENCE_S = 100
 def tables(path: Path) -> dict[str, Any]:
     """A configuration: LMDB in ``path/kv``, the folder ``path/objects``."""
     return {
-        "kv": {"driver": "lmdb", "path": str(path / "kv"), "sync_on_close": False},
+        "kv": {"driver": "lmdb", "path": str(path / "kv")},
         "backing": {"driver": "posix", "path": str(path / "objects")},
         "volume": {"durability": "process"},
     }

@@ -202,12 +202,14 @@ class Namespace:
 
         ``a`` for ``a.tar``; if that is taken, by ``a.tar.gz`` or the directory ``a``, ``a.tar``.
         """
-        for candidate in (*candidates, f"{candidates[-1]}~{tarball:06x}"):
+        for candidate in candidates:
             name = _encoded(candidate.rpartition("/")[2])
             slot, present = locate(self._get, parent, self._names.slot(name), name)
             if present is None and len(name) <= NAME_BYTES_MAX:
                 return slot, name
-        raise _NoPlace("all names that it could have are taken, or too long")
+        if "~" in candidates[-1] and candidates[-1].endswith(f"~{tarball:06x}"):
+            raise _NoPlace("all names that it could have are taken, or too long")
+        return self._free_name(parent, tarball, (f"{candidates[-1]}~{tarball:06x}",))
 
     def _replace(
         self,
