@@ -16,7 +16,7 @@ import pytest
 
 from kvfs.testing.mounts import Mounted, Site
 
-MANY, WIDE, TARBALLS = 40_000, 50_000, 5_000
+FEW, MANY, WIDE, TARBALLS = 20_000, 50_000, 50_000, 5_000
 FILES_PER_DIRECTORY = 50
 MIB = 1 << 20
 
@@ -26,7 +26,7 @@ class Folder:
     """Two volumes, mounted."""
 
     files: Mounted
-    """``wide`` and ``many``."""
+    """``wide``, ``few`` and ``many``."""
     tarballs: Mounted
     """Five thousand of them."""
 
@@ -51,6 +51,7 @@ def folder(shared_site: Site) -> Folder:
     """All of it, nothing fetched yet."""
     files = shared_site.path / "files"
     files.mkdir()
+    make_tarball(files / "few.tar", spread(FEW))
     make_tarball(files / "many.tar", spread(MANY))
     make_tarball(files / "wide.tar", [f"entry {at:05}" for at in range(WIDE)])
     tarballs = shared_site.path / "tarballs"
@@ -85,9 +86,10 @@ def read_all(root: Path) -> int:
 
 
 def test_memory_does_not_follow_the_number_of_files(folder: Folder) -> None:
-    """After one ingest has taken the memory that any takes, another tarball adds nothing to it."""
+    """Each of the two workers takes what any ingest takes; from then on nothing is added."""
     mounted = folder.files
     assert count(mounted.path / "wide", "-type", "f") == WIDE
+    assert count(mounted.path / "few", "-type", "f") == FEW
     before = mounted.memory("RssAnon")
     assert count(mounted.path / "many", "-type", "f") == MANY
     assert count(mounted.path / "many", "-type", "d") == MANY // FILES_PER_DIRECTORY + 1

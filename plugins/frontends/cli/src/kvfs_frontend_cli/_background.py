@@ -7,9 +7,7 @@ import logging
 import logging.handlers
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,46 +39,51 @@ def report(descriptor: int, outcome: Outcome) -> None:
         os.close(descriptor)
 
 
-def start(arguments: Sequence[str], log: Path) -> Outcome:
-    """Run ``kvfs COMMAND --status-fd N ...`` as a daemon, and wait until it is ready or failed.
+def detach(log: Path) -> int | Outcome:
+    """Go on as a daemon; called while there is one thread and nothing that is open matters.
 
-    :param arguments: the command and its arguments.
+    Returns twice.  In the daemon, a session of its own whose output goes to ``log``: the descriptor
+    for its :func:`report`.  In the process that was there before: what the daemon reported.  It is
+    a fork and no new program, since importing everything again takes a third of a second.
 
-    :raises Unavailable: it ended without a word; the end of its log is in the message.
+    :raises Unavailable: the daemon ended without a word; the end of its log is in the message.
     """
-    command, *rest = arguments
     log.parent.mkdir(parents=True, exist_ok=True)
     _rotate(log)
+    sys.stdout.flush()
+    sys.stderr.flush()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     before = os.fstat(descriptor).st_size
     reader, writer = os.pipe()
-    try:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "kvfs_frontend_cli", command, f"--status-fd={writer}", *rest],
-            stdin=subprocess.DEVNULL,
-            stdout=descriptor,
-            stderr=descriptor,
-            pass_fds=[writer],
-            start_new_session=True,
-        )
-    finally:
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        os.setsid()
+        with open(os.devnull, "rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
         os.close(descriptor)
-        os.close(writer)
+        return writer
+    os.close(descriptor)
+    os.close(writer)
+    return _await(child, reader, log, before)
+
+
+def _await(child: int, reader: int, log: Path, before: int) -> Outcome:
     with open(reader, "rb") as pipe:
         try:
             said = pipe.read()
         except (KeyboardInterrupt, Stopped):
-            child.send_signal(signal.SIGTERM)
-            child.wait()
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
             raise
     if not said:
-        code = child.wait()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         raise Unavailable(f"the daemon ended with {code}: {_tail(log, before)} (log: {log})")
     outcome = Outcome(**json.loads(said))
     if outcome.code != Exit.OK:
-        child.wait()
-    else:
-        child.returncode = 0  # it lives on, and nobody here waits for it
+        os.waitpid(child, 0)
     return outcome
 
 

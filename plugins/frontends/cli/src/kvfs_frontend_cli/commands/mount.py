@@ -36,7 +36,6 @@ def mount(
             help="Settings of the frontend by name: -o allow_other,waiters=32.",
         ),
     ] = (),
-    status_fd: Annotated[int | None, Parameter(show=False)] = None,
     place: Place = Place(),  # noqa: B008 (frozen)
 ) -> int:
     """Mount a volume at a directory: every tarball in it appears as a directory.
@@ -51,18 +50,16 @@ def mount(
     table = _frontend_table(located, frontend, options)
     choice = choose("frontend", table)
     resolved = os.path.realpath(target)
-    if foreground and status_fd is None:
+    if foreground:
         _serve(located, choice, table, resolved, log=None)
         return Exit.OK
     claim(located)
     log = _background.where_to_log(located.tables, _runtime.stem(resolved), _runtime.directory())
-    if status_fd is not None:
+    outcome = _background.detach(log)
+    if isinstance(outcome, int):
         _background.log_to(log)
-        _serve(located, choice, table, resolved, log=log, status_fd=status_fd)
+        _serve(located, choice, table, resolved, log=log, status_fd=outcome)
         return Exit.OK
-    outcome = _background.start(
-        ["mount", "--foreground", *_repeat(frontend, options, place), "--", volume, resolved], log
-    )
     if outcome.code == Exit.OK:
         _output.line(outcome.message)
     else:
@@ -86,15 +83,6 @@ def _frontend_table(
         if name:
             table[name] = parse_value(value, hints.get(name)) if equals else True
     return table
-
-
-def _repeat(frontend: str | None, options: tuple[str, ...], place: Place) -> list[str]:
-    """The options of this command line, for the daemon's."""
-    words = [] if frontend is None else [f"--frontend={frontend}"]
-    words += [f"-o={option}" for option in options]
-    words += [] if place.kv is None else [f"--kv={place.kv}"]
-    words += [] if place.cache is None else [f"--cache={place.cache}"]
-    return words + [f"--set={assignment}" for assignment in place.set_]
 
 
 def _serve(
