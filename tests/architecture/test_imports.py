@@ -22,7 +22,16 @@ CORE = ROOT / "core" / "src" / "kvfs"
 PLUGIN_SOURCES = sorted((ROOT / "plugins").glob("*/*/src"))
 
 FLOORS = (
-    ("errors", "units", "capability", "config", "registry", "hooks", "metrics"),  # ground
+    (
+        "errors",
+        "units",
+        "capability",
+        "config",
+        "registry",
+        "hooks",
+        "metrics",
+        "closing",
+    ),  # ground
     ("kv", "backing", "frontend", "layers"),  # interfaces
     (),  # content: blocks and refs, not built yet
     ("files",),  # models

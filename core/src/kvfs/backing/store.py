@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from kvfs.backing.driver import BackingDriver, ObjectInfo
+from kvfs.closing import Closing
 from kvfs.errors import Invalid, Unsupported
 
 
-class BackingStore:
+class BackingStore(Closing):
     """A store of objects: any driver, with the checks that are common to all written once."""
 
     def __init__(self, driver: BackingDriver, *, name: str) -> None:
@@ -99,14 +99,3 @@ class BackingStore:
         if b"\0" in encoded or any(part in ("", ".", "..") for part in name.split("/")):
             raise Invalid(f"{self.name}: {operation}: {name!r} is not an object name")
         return name
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

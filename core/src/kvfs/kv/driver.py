@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Self
 
 import attrs
 
 from kvfs.capability import Durability, KVCapability
+from kvfs.closing import Closing
 
 Buffer = bytes | bytearray | memoryview
 """Bytes that somebody may own: a view's buffers are valid until it is refreshed or closed."""
@@ -125,7 +125,7 @@ class Readable(ABC):
         """
 
 
-class ReadView(Readable):
+class ReadView(Readable, Closing):
     """The store as it was at one instant, if the capability says ``snapshot``.
 
     Used by one thread at a time.  Values may be the engine's own memory (capability ``buffers``)
@@ -140,17 +140,6 @@ class ReadView(Readable):
     @abstractmethod
     def close(self) -> None:
         """Let go of the instant.  Idempotent."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class KVDriver(Readable):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
 
 from kvfs.capability import Durability
+from kvfs.closing import Closing
 from kvfs.errors import Invalid, Unsupported
 from kvfs.kv.driver import Batch, Buffer, KVDriver
 
@@ -19,7 +18,7 @@ def prefix_end(prefix: bytes) -> bytes | None:
     return stripped[:-1] + bytes((stripped[-1] + 1,))
 
 
-class KVStore:
+class KVStore(Closing):
     """A key-value store: any driver, with what is common to all engines written once.
 
     Reads are bound straight to the driver's methods, so this type costs them nothing.  Writes are
@@ -39,7 +38,6 @@ class KVStore:
         self.snapshot = driver.snapshot
         self.stats = driver.stats
         self.compact = driver.compact
-        self.close = driver.close
 
     def commit(self, batch: Batch, durability: Durability | None = None) -> None:
         """Apply ``batch`` atomically; by default as durable as the engine can.
@@ -87,6 +85,10 @@ class KVStore:
             self.commit(Batch().delete_range(start, keys[-1] + b"\0"), durability)
             start = keys[-1]
 
+    def close(self) -> None:
+        """Let go of the engine.  Idempotent."""
+        self.driver.close()
+
     def _check(self, batch: Batch, durability: Durability) -> None:
         capability = self.capability
         if not capability.writable:
@@ -116,17 +118,6 @@ class KVStore:
 
     def _refuse(self, what: str, limit: object, word: str) -> None:
         raise Unsupported(f"{self.name}: commit: {what} (the {word} it takes: {limit})")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 __all__ = ["KVStore", "prefix_end"]

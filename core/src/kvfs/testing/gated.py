@@ -25,13 +25,13 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Condition, Thread
-from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 import attrs
 
 from kvfs import registry
 from kvfs.capability import BackingCapability
+from kvfs.closing import Closing
 from kvfs.config import setting, structure
 from kvfs.errors import Unavailable
 from kvfs.layers.passing import BackingLayer
@@ -211,7 +211,7 @@ class Stream:
             self._news.notify_all()
 
 
-class Gate:
+class Gate(Closing):
     """The gate of any number of streams.
 
     :param path: of the socket; no longer than 100 bytes.
@@ -274,17 +274,6 @@ class Gate:
             stream.break_off()
         for thread in self._threads[1:]:
             thread.join(PATIENCE_S)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 __all__ = ["DRIVER", "Gate", "GatedDriver", "GatedSettings", "Stream", "install", "open_store"]

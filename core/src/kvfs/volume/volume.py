@@ -6,13 +6,13 @@ import logging
 import time
 from collections.abc import Callable
 from threading import Event, Lock, Thread
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import attrs
 
 from kvfs.backing import BackingStore
 from kvfs.capability import Durability
+from kvfs.closing import Closing
 from kvfs.errors import Conflict, Invalid, KVFSError
 from kvfs.files import Files, NameHash, StatFS
 from kvfs.files.records import (
@@ -44,7 +44,7 @@ REFRESH_ATTEMPTS = 10
 """A refresh that another one, or the touch of a tarball, gets in the way of is begun anew."""
 
 
-class Volume:
+class Volume(Closing):
     """An open volume.
 
     Concurrency: any thread may call any method; what :meth:`files` returns belongs to one thread.
@@ -276,14 +276,3 @@ class Volume:
         self.sessions.leave(flushed=self.sealed.committed)
         self.state.close()
         self.backing.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
