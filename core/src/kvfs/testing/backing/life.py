@@ -11,6 +11,7 @@ from kvfs.backing.store import BackingStore
 from kvfs.errors import Closed
 from kvfs.testing.backing.base import BackingBase, noise, whole
 from kvfs.testing.backing.names import ODD_NAMES
+from kvfs.testing.contents import assert_same_bytes
 from kvfs.testing.harness import BackingHarness
 from kvfs.testing.selection import lacks, needs
 
@@ -73,7 +74,8 @@ class Life(BackingBase):
             pass
         else:
             if store.capability.persistent:
-                assert whole(BackingStore(harness.open(), name=self.driver), "object") == data
+                reopened = BackingStore(harness.open(), name=self.driver)
+                assert_same_bytes(whole(reopened, "object"), data)
 
     def test_with_statement_closes(self, harness: BackingHarness) -> None:
         with self.filled(harness, {"object": b"data"}) as store:

@@ -10,6 +10,7 @@ import pytest
 from kvfs.backing.store import BackingStore
 from kvfs.errors import Invalid, NotFound
 from kvfs.testing.backing.base import BackingBase, noise, whole
+from kvfs.testing.contents import assert_same_bytes
 from kvfs.testing.harness import BackingHarness
 from kvfs.testing.selection import needs
 
@@ -41,7 +42,7 @@ class Reads(BackingBase):
         data = noise(size)
         store = self.filled(harness, {"object": data})
         assert store.stat("object").size == size
-        assert whole(store, "object") == data
+        assert_same_bytes(whole(store, "object"), data)
 
     def test_stat(self, harness: BackingHarness) -> None:
         store = self.filled(harness, {"directory/object": b"data"})
@@ -59,7 +60,7 @@ class Reads(BackingBase):
         for start in edges:
             for stop in (edge for edge in edges if edge >= start):
                 found = store.read("object", start, stop)
-                assert found == data[start:stop], (start, stop)
+                assert_same_bytes(found, data[start:stop], (start, stop))
                 assert type(found) is bytes
 
     def test_ranges_of_an_empty_object(self, harness: BackingHarness) -> None:
@@ -78,7 +79,7 @@ class Reads(BackingBase):
     def test_what_was_written_is_read_elsewhere(self, harness: BackingHarness) -> None:
         data = noise(100_000)
         self.filled(harness, {"directory/object": data})
-        assert harness.read_elsewhere("directory/object") == data
+        assert_same_bytes(harness.read_elsewhere("directory/object"), data)
 
     @needs("persistent", "writable")
     def test_what_was_written_elsewhere_is_read(self, harness: BackingHarness) -> None:
@@ -86,5 +87,5 @@ class Reads(BackingBase):
         assert [*store.list()] == []
         for data in (noise(100_000), noise(50_000, seed=1)):
             harness.write_elsewhere("object", data)
-            assert whole(store, "object") == data
+            assert_same_bytes(whole(store, "object"), data)
             assert [(info.name, info.size) for info in store.list()] == [("object", len(data))]
