@@ -68,6 +68,8 @@ class Tarball:
     problems: int = 0
     lost: int = 0
     """How many problems mean that something in the object is not served."""
+    error: str = ""
+    """Why it could not be fetched, the last time that was tried."""
 
     def forgotten(self) -> Tarball:
         """The same object, with nothing of it in the sealed store."""

@@ -284,6 +284,7 @@ class Tarballs:
             size=found.size,
             mtime_ns=found.mtime_ns,
             version=found.version,
+            error="",
         )
         self.catalogue.change(job.tarball, record, claimed)
         job.report.archive_bytes = found.size
@@ -302,10 +303,11 @@ class Tarballs:
                 self._read(job, claimed, tree)
             tree.close()
             self._seal(job, claimed)
-        except Exception:
+        except Exception as failure:
             tree.close()
             try:
-                self.roll_back(job.tarball, claimed)
+                why = "" if isinstance(failure, Cancelled) else str(failure)
+                self.roll_back(job.tarball, claimed, why=why)
             except KVFSError as error:
                 # Its holder is gone with this call, so whoever comes next does it.
                 log.warning("%s is not rolled back yet: %s", claimed.object, error)
@@ -412,9 +414,10 @@ class Tarballs:
 
     # -- taking away -------------------------------------------------------------------------------
 
-    def roll_back(self, tarball: int, record: Tarball) -> Tarball:
+    def roll_back(self, tarball: int, record: Tarball, *, why: str = "") -> Tarball:
         """Remove all of a tarball from the sealed store; returns its record, absent again.
 
+        :param why: kept in the record, for whoever asks why it is not there.
         :raises Conflict: somebody else changed its state first.
         """
         with holders.undertaking() as holder:
@@ -424,7 +427,7 @@ class Tarballs:
             self.catalogue.change(tarball, record, evicting)
             self._known_sealed.discard(tarball)
             self._clear(tarball)
-            absent = evicting.forgotten()
+            absent = attrs.evolve(evicting.forgotten(), error=why)
             self.catalogue.change(tarball, evicting, absent)
         return absent
 

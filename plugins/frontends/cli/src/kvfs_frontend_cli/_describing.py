@@ -66,6 +66,7 @@ def about_tarball(volume: Volume, files: Files, tarball: int, problems_max: int)
         "modified_ns": record.mtime_ns,
         "id": tarball,
         "state": record.state.value,
+        "error": record.error or None,
         "compression": record.compression or None,
         "members": record.members,
         "content_bytes": record.content_bytes,
