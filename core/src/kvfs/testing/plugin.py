@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from collections.abc import Iterator
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start with an empty table."""
+    """Start with an empty table, and with signals that are not ignored.
+
+    A shell starts what it runs in the background with SIGINT ignored, and programs hand that on to
+    those they start: without this, tests that stop a program by a signal would wait for ever there.
+    """
     config.stash[_TABLE] = {}
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
