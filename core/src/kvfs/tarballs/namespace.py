@@ -203,13 +203,17 @@ class Namespace:
         ``a`` for ``a.tar``; if that is taken, by ``a.tar.gz`` or the directory ``a``, ``a.tar``.
         """
         for candidate in candidates:
-            name = _encoded(candidate.rpartition("/")[2])
-            slot, present = locate(self._get, parent, self._names.slot(name), name)
-            if present is None and len(name) <= NAME_BYTES_MAX:
-                return slot, name
-        if "~" in candidates[-1] and candidates[-1].endswith(f"~{tarball:06x}"):
-            raise _NoPlace("all names that it could have are taken, or too long")
-        return self._free_name(parent, tarball, (f"{candidates[-1]}~{tarball:06x}",))
+            if (place := self._place(parent, candidate)) is not None:
+                return place
+        if (place := self._place(parent, f"{candidates[-1]}~{tarball:06x}")) is not None:
+            return place
+        raise _NoPlace("all names that it could have are taken, or too long")
+
+    def _place(self, parent: int, path: str) -> tuple[int, bytes] | None:
+        """Slot and name for the last part of ``path``, if it can be had."""
+        name = _encoded(path.rpartition("/")[2])
+        slot, present = locate(self._get, parent, self._names.slot(name), name)
+        return (slot, name) if present is None and len(name) <= NAME_BYTES_MAX else None
 
     def _replace(
         self,
