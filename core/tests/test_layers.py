@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -400,3 +401,8 @@ def test_retry_never_writes_an_object_twice(operation: str) -> None:
 
 def test_errors_of_the_injected_kind_are_ours() -> None:
     assert issubclass(Unavailable, KVFSError)
+
+
+def test_a_layer_is_pickled_by_name() -> None:
+    for info in LAYERS.values():
+        assert pickle.loads(pickle.dumps(info)) is info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 
 import pytest
@@ -90,3 +91,49 @@ def test_one_name_is_of_one_kind() -> None:
         metrics.histogram("a")
     with pytest.raises(AssertionError):
         metrics.counter("b")
+
+
+def test_a_histogram_of_two() -> None:
+    durations = [0.0001 * number for number in range(1, 101)]
+    whole, one, other = Histogram(), Histogram(), Histogram()
+    for number, seconds in enumerate(durations):
+        whole.record(seconds)
+        (one if number % 3 else other).record(seconds)
+    one.merge(other)
+    assert one.snapshot() == pytest.approx(whole.snapshot())
+    assert one.buckets == whole.buckets
+
+
+def test_what_others_counted_joins_in() -> None:
+    here, there = Metrics(), Metrics()
+    here.counter("both").add(1)
+    there.counter("both").add(10)
+    there.histogram("only.there").record(0.5)
+    end = here.include(lambda: [there, there])
+    assert here.snapshot()["both"] == {"value": 21}
+    assert here.snapshot()["only.there"]["count"] == 2
+    assert here.counter("both").value == 1
+    end()
+    assert here.snapshot() == {"both": {"value": 1}}
+
+
+def test_what_is_provided_is_shown_as_it_is() -> None:
+    metrics = Metrics()
+    metrics.counter("z").add(1)
+    answers = [{"LOOKUP": 1}, {"LOOKUP": 2}]
+    end = metrics.provide("fuse.requests", lambda: answers.pop(0))
+    assert metrics.snapshot() == {"fuse.requests": {"LOOKUP": 1}, "z": {"value": 1}}
+    assert metrics.snapshot()["fuse.requests"] == {"LOOKUP": 2}
+    later = metrics.provide("fuse.requests", lambda: {"LOOKUP": 3})
+    end()  # which must not take away what took its place
+    assert metrics.snapshot()["fuse.requests"] == {"LOOKUP": 3}
+    later()
+    assert metrics.snapshot() == {"z": {"value": 1}}
+
+
+def test_metrics_go_to_another_process_without_what_others_provide() -> None:
+    metrics = Metrics()
+    metrics.counter("here").add(3)
+    metrics.provide("elsewhere", dict)
+    metrics.include(list)
+    assert pickle.loads(pickle.dumps(metrics.detached())).snapshot() == {"here": {"value": 3}}

@@ -1,6 +1,6 @@
 """The closed set of errors.
 
-Every failure that crosses a room's wall is one of these ten kinds.  A driver translates what its
+Every failure that crosses a room's wall is one of these eleven kinds.  A driver translates what its
 engine raises, with the original chained as ``__cause__``; a frontend translates a kind into an
 errno (:func:`errno_of`).  Whether to try again is a separate answer from what went wrong.
 
@@ -28,6 +28,7 @@ class Kind(Enum):
     EXHAUSTED = "exhausted"
     CORRUPT = "corrupt"
     CLOSED = "closed"
+    STALE = "stale"
 
 
 class KVFSError(Exception):
@@ -107,6 +108,12 @@ class Closed(KVFSError):
     kind = Kind.CLOSED
 
 
+class Stale(KVFSError):
+    """It was replaced or removed since it was found: find it again by its name."""
+
+    kind = Kind.STALE
+
+
 ERRNO_OF_KIND: dict[Kind, int] = {
     Kind.NOT_FOUND: errno.ENOENT,
     Kind.ALREADY_EXISTS: errno.EEXIST,
@@ -118,6 +125,7 @@ ERRNO_OF_KIND: dict[Kind, int] = {
     Kind.EXHAUSTED: errno.ENOSPC,
     Kind.CORRUPT: errno.EIO,
     Kind.CLOSED: errno.ENODEV,
+    Kind.STALE: errno.ESTALE,
 }
 """The one table from kinds to errno."""
 

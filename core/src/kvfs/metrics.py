@@ -6,7 +6,7 @@ several threads at once may be lost rarely; statistics bear that better than hot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -23,6 +23,10 @@ class Counter:
     def add(self, amount: int = 1) -> None:
         """Grow by ``amount``."""
         self.value += amount
+
+    def merge(self, other: Counter) -> None:
+        """Add what another one counted."""
+        self.value += other.value
 
     def snapshot(self) -> dict[str, Any]:
         """The value, as JSON."""
@@ -54,6 +58,13 @@ class Histogram:
         finally:
             self.record(perf_counter() - start)
 
+    def merge(self, other: Histogram) -> None:
+        """Add what another one counted."""
+        self.count += other.count
+        self.sum_s += other.sum_s
+        self.max_s = max(self.max_s, other.max_s)
+        self.buckets = [sum(pair) for pair in zip(self.buckets, other.buckets, strict=True)]
+
     def quantile(self, fraction: float) -> float:
         """An upper bound in seconds for the given quantile, within a factor of two."""
         wanted = self.count * fraction
@@ -75,11 +86,20 @@ class Histogram:
         }
 
 
+Provider = Callable[[], dict[str, Any]]
+
+
 @attrs.define
 class Metrics:
-    """The metrics of one volume, made on first use, by dotted name (``kv.sealed.get``)."""
+    """The metrics of one volume, made on first use, by dotted name (``kv.sealed.get``).
+
+    What is counted elsewhere joins in when a snapshot is taken: see :meth:`provide` and
+    :meth:`include`.
+    """
 
     _all: dict[str, Counter | Histogram] = attrs.field(factory=dict)
+    _provided: dict[str, Provider] = attrs.field(factory=dict)
+    _included: list[Callable[[], Iterable[Metrics]]] = attrs.field(factory=list)
 
     def counter(self, name: str) -> Counter:
         """The counter of that name."""
@@ -95,6 +115,49 @@ class Metrics:
         assert isinstance(metric, Histogram), f"{name} is a counter"
         return metric
 
+    def provide(self, name: str, value: Provider) -> Callable[[], None]:
+        """Have snapshots contain under ``name`` what ``value`` returns: an object of JSON.
+
+        :param value: called by whoever takes a snapshot, in any thread.
+        :returns: ends that.
+        """
+        self._provided[name] = value
+        return lambda: self._withdraw(name, value)
+
+    def _withdraw(self, name: str, value: Provider) -> None:
+        if self._provided.get(name) is value:
+            del self._provided[name]
+
+    def include(self, others: Callable[[], Iterable[Metrics]]) -> Callable[[], None]:
+        """Have snapshots add what other processes counted for the same volume.
+
+        :param others: called by whoever takes a snapshot, in any thread.
+        :returns: ends that.
+        """
+        self._included.append(others)
+        return lambda: self._included.remove(others)
+
+    def detached(self) -> Metrics:
+        """What was counted here, without what others provide; can be pickled."""
+        return Metrics(dict(self._all))
+
+    def merge(self, other: Metrics) -> None:
+        """Add what another one counted."""
+        for name, metric in [*other._all.items()]:
+            if isinstance(metric, Counter):
+                self.counter(name).merge(metric)
+            else:
+                self.histogram(name).merge(metric)
+
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """Every metric that was used, by name, as JSON."""
-        return {name: metric.snapshot() for name, metric in sorted(self._all.items())}
+        whole = self
+        if self._included:
+            whole = Metrics()
+            whole.merge(self)
+            for others in [*self._included]:
+                for other in others():
+                    whole.merge(other)
+        found = {name: metric.snapshot() for name, metric in [*whole._all.items()]}
+        found |= {name: value() for name, value in [*self._provided.items()]}
+        return dict(sorted(found.items()))

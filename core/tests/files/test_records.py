@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from kvfs.errors import Corrupt
 from kvfs.files import records
 from kvfs.files.records import (
+    EPOCH_MASK,
     ID_MAX,
     KEYSPACES,
+    NUMBER_BITS,
     NUMBER_MAX,
     REMOVED_DIRENT,
     ROOT_INODE,
@@ -32,6 +34,7 @@ from kvfs.files.records import (
     dirent_key,
     encode_device,
     extent_key,
+    generation_of,
     inode_key,
     inode_of,
     is_root,
@@ -42,6 +45,7 @@ from kvfs.files.records import (
     problem_key,
     tarball_of,
     tarball_ranges,
+    tree_of,
     volume_key,
     xattr_key,
 )
@@ -136,7 +140,7 @@ def test_a_golden_dirent() -> None:
         "05000000"  # namelen
         "08000000"  # type DT_REG
         "68656c6c6f 000000"  # "hello", padded to 8
-        "01"  # version of the format
+        "02"  # version of the format
         "01",  # flags: shared
     )
     made = pack_dirent(
@@ -160,7 +164,7 @@ def test_a_golden_inode() -> None:
         ATTR_BYTES,
         "01000000 00efcdab"  # parent
         "efcdab89 67452301"  # slot
-        "01"  # version of the format
+        "02"  # version of the format
         "02"  # flags: extended attributes
         "000000000000"
         "68656c6c6f",  # contents: "hello"
@@ -175,7 +179,7 @@ def test_a_golden_inode() -> None:
 
 
 def test_a_removed_dirent() -> None:
-    assert hexadecimal("00" * 152, "01", "02") == REMOVED_DIRENT
+    assert hexadecimal("00" * 152, "02", "02") == REMOVED_DIRENT
     assert DirentRecord.unpack(REMOVED_DIRENT).flags == DirentFlag.REMOVED
 
 
@@ -184,8 +188,7 @@ def test_what_is_no_record_is_refused(damage: str) -> None:
     dirent = bytearray(pack_dirent(ATTRIBUTES.pack(), INODE, 0o100644, SLOT, b"name", valid_s=0))
     inode = bytearray(pack_inode(ATTRIBUTES.pack(), PARENT, SLOT, valid_s=0))
     if damage == "version":
-        dirent[-2] = 2
-        inode[120] = 2
+        dirent[-2] = inode[120] = records.FORMAT - 1
     elif damage == "short":
         del dirent[100:], inode[127:]
     elif damage == "longer":
@@ -236,14 +239,29 @@ def test_inodes_come_back(
     assert record[records.CONTENT_IN_INODE :] == content
 
 
-@given(st.integers(0, ID_MAX), st.integers(1, NUMBER_MAX))
-def test_inode_numbers(tarball: int, number: int) -> None:
-    inode = inode_of(tarball, number)
+numbers = st.one_of(st.integers(1, NUMBER_MAX), st.sampled_from([1, 2, NUMBER_MAX]))
+
+
+@given(st.one_of(st.integers(0, ID_MAX), st.just(ID_MAX)), numbers, st.integers(0, 5 * EPOCH_MASK))
+def test_inode_numbers(tarball: int, number: int, epoch: int) -> None:
+    inode = inode_of(tarball, number, epoch)
     assert tarball_of(inode) == tarball
-    assert inode - inode_of(tarball, 0) == number
+    assert inode >> NUMBER_BITS == tree_of(tarball, epoch)
+    assert inode - inode_of(tarball, 0, epoch) == number
     assert 0 < inode < 2**64
     assert is_root(inode) == (number == ROOT_NUMBER)
     assert inode_of(0, 1) == ROOT_INODE
+
+
+@given(st.integers(0, ID_MAX), numbers, st.integers(0, 1000), st.integers(0, 1000))
+def test_two_versions_never_share_a_number_and_generation(
+    tarball: int, number: int, one: int, other: int
+) -> None:
+    """What the kernel knows an inode by."""
+    known = [(inode_of(tarball, number, epoch), generation_of(epoch)) for epoch in (one, other)]
+    assert (known[0] == known[1]) == (one == other)
+    # Of 256 versions in a row not even the numbers are the same.
+    assert (known[0][0] == known[1][0]) == ((one - other) % 256 == 0)
 
 
 def test_roots_differ_in_the_bits_that_the_kernel_hashes() -> None:
@@ -257,7 +275,7 @@ def test_tarball_ranges(tarball: int) -> None:
     """Half-open, one for each space, disjoint, and without a gap to the next tarball's."""
     ranges = tarball_ranges(tarball)
     assert bytes(low[0] for low, _ in ranges) == TARBALL_SPACES
-    last = inode_of(tarball, NUMBER_MAX)
+    last = inode_of(tarball, NUMBER_MAX, EPOCH_MASK)
     inside = {
         b"A": [xattr_key(inode_of(tarball, 1), b"a"), xattr_key(last, b"\xff" * 255)],
         b"D": [dirent_key(inode_of(tarball, 1), 0), dirent_key(last, 2**64 - 1)],

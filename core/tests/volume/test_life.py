@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event
+from typing import BinaryIO
 
 import attrs
 import pytest
@@ -15,6 +16,7 @@ from kvfs.errors import Closed, KVFSError, NotFound, Unavailable
 from kvfs.files.records import dirent_key, inode_of
 from kvfs.tarballs import holders, service
 from kvfs.tarballs.catalogue import State
+from kvfs.tarballs.report import IngestReport
 from kvfs.testing.invariants import violations
 from kvfs.volume import Volume
 
@@ -182,21 +184,39 @@ def test_an_object_that_changes_before_it_is_read(
 
 
 def test_an_object_that_changes_while_it_is_read(
-    stores: WatchedStores, open_volume: OpenVolume, run: Run, monkeypatch: pytest.MonkeyPatch
+    stores: WatchedStores, open_volume: OpenVolume, run: Run
 ) -> None:
+    """It is read anew, and those who wait for it get the later version."""
     stores.watched.arm(HALF)
     volume = open_volume()
     answer = run(volume.tarballs.fetch, number_of(volume, "t.tar"))
     assert stores.watched.reached.wait(PATIENCE_S)
     stores.backing.write("t.tar", archive({b"new": b"other"}))
     stores.watched.let_go()
-    with pytest.raises(Unavailable, match="changed while it was read"):
-        answer.result(PATIENCE_S)
-    assert sealed_records(stores) == 0
-    stores.watched.arm(None)
-    monkeypatch.setattr(service, "RETRY_AFTER_S", -1.0)
+    report = answer.result(PATIENCE_S)
+    assert isinstance(report, IngestReport)
+    assert report.files == 1
     assert contents(volume, b"t") == {b"new": b"other"}
+    assert stores.watched.readers == 2
     assert volume.refresh().replaced == 0
+
+
+def test_an_object_that_changes_each_time_it_is_read(
+    stores: WatchedStores, open_volume: OpenVolume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = open_volume()
+    opened = stores.watched.open_reader
+
+    def open_reader(name: str, start: int = 0) -> BinaryIO:
+        stream = opened(name, start)
+        stores.backing.write(name, archive({b"%d" % stores.watched.readers: b""}))
+        return stream
+
+    monkeypatch.setattr(stores.watched, "open_reader", open_reader)
+    with pytest.raises(Unavailable, match="changed while it was read"):
+        read(volume, b"t/000")
+    assert stores.watched.readers == service.CHANGES_MAX + 1
+    assert sealed_records(stores) == 0
 
 
 def test_an_object_that_vanishes(stores: WatchedStores, open_volume: OpenVolume) -> None:

@@ -304,34 +304,21 @@ def test_no_id_is_free(
 # -- beside others -------------------------------------------------------------------------------
 
 
-def test_what_another_uses_is_left_to_it(stores: Stores, open_volume: OpenVolume) -> None:
+def test_what_another_uses_is_replaced_and_removed_too(
+    stores: Stores, open_volume: OpenVolume
+) -> None:
     put(stores, "a.tar", "b.tar", "c.tar")
-    other = open_volume()
+    other = open_volume(tables={"volume": {"refresh": 3600}})
+    other.keep_fresh()
     assert len(shown(other)) == 3
     volume = open_volume()
     put(stores, "a.tar", text=b" anew")
     put(stores, "d.tar")
     stores.backing.delete("b.tar")
-    # Replaced ones are counted; removed ones are not even looked for.
-    assert volume.refresh() == RefreshReport(tarballs=3, added=1, deferred=1)
-    assert shown(other) == {b"a": b"a.tar", b"b": b"b.tar", b"c": b"c.tar", b"d": b"d.tar"}
-    other.close()
-    assert volume.refresh() == RefreshReport(tarballs=3, replaced=1, removed=1)
-    assert shown(volume) == {b"a": b"a.tar anew", b"c": b"c.tar", b"d": b"d.tar"}
-
-
-def test_a_mounted_volume_only_learns_of_new_tarballs(
-    stores: Stores, open_volume: OpenVolume
-) -> None:
-    put(stores, "a.tar")
-    volume = open_volume(tables={"volume": {"refresh": 3600}})
-    assert shown(volume) == {b"a": b"a.tar"}
-    volume.keep_fresh()
-    stores.backing.delete("a.tar")
-    put(stores, "b.tar")
-    report = volume.refresh()
-    assert (report.added, report.removed) == (1, 0)
-    assert shown(volume) == {b"a": b"a.tar", b"b": b"b.tar"}
+    assert volume.refresh() == RefreshReport(tarballs=3, added=1, replaced=1, removed=1)
+    for each in (other, volume):
+        assert shown(each) == {b"a": b"a.tar anew", b"c": b"c.tar", b"d": b"d.tar"}
+    assert other.refresh() == RefreshReport(tarballs=3)
 
 
 def test_a_running_ingest_is_not_dropped(stores: Stores, open_volume: OpenVolume) -> None:
@@ -351,7 +338,7 @@ def test_a_running_ingest_is_not_dropped(stores: Stores, open_volume: OpenVolume
         number = number_of(volume, name)
         record = volume.tarballs.catalogue.get(number)
         assert record is not None
-        volume.tarballs.roll_back(number, record)
+        volume.tarballs.life.roll_back(number, record)
     assert volume.refresh() == RefreshReport(tarballs=1, replaced=1, removed=1)
 
 

@@ -4,6 +4,11 @@ The file system is defined here and only here.  Replies come in the kernel's own
 :mod:`kvfs.files.records`), so that a FUSE frontend only adds its header; other frontends use the
 decoded forms (:meth:`Files.stat`, :meth:`Files.entries`, :meth:`Files.open_path`).
 
+What is inside a tree (one version of a tarball, see :mod:`kvfs.files.records`) never changes, but
+it may be taken away at any moment, by another process too, and come again.  So a record that is
+found is true, whenever it was looked at.  That there is none, or that a listing is complete, is
+only believed of an instant at which the tree was sealed.  See :meth:`Files._look`.
+
 Concurrency: one :class:`Files` belongs to one thread; any number of them share the stores.
 """
 
@@ -15,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 import attrs
 
-from kvfs.errors import Corrupt, Invalid, Kind, KVFSError, NotFound
+from kvfs.errors import Corrupt, Invalid, Kind, KVFSError, NotFound, Stale
 from kvfs.files.names import NameHash, locate
 from kvfs.files.records import (
     ATTR_IN_DIRENT,
@@ -28,6 +33,7 @@ from kvfs.files.records import (
     DIRENT,
     DIRENT_IN_RECORD,
     ENTRY_OUT_BYTES,
+    EPOCH_BITS,
     FIRST_SLOT,
     FLAGS_IN_INODE,
     FOREVER_S,
@@ -45,13 +51,17 @@ from kvfs.files.records import (
     extent_key,
     inode_key,
     is_root,
-    tarball_of,
     xattr_key,
 )
 from kvfs.kv import Buffer, KVStore, ReadView, prefix_end
 
 SYMLINKS_MAX = 40
 """As many links as the kernel follows in one path."""
+VIEW_CALLS_MAX = 100
+"""So many calls look at one instant of the sealed store before a later one is taken.
+
+A view that stays keeps the engine from using the pages again that an eviction frees."""
+_SEALS_KEPT = 4096
 _NOT_VALID = bytes(24)
 # Plain integers: arithmetic with the enumerations themselves costs a microsecond each.
 _SHARED = DirentFlag.SHARED.value
@@ -72,10 +82,20 @@ class NotResident(KVFSError):
 
 
 class Residency(Protocol):
-    """Who knows which tarballs are whole; the tarball service implements it."""
+    """Who knows which trees are whole; the tarball service implements it.
 
-    def is_sealed(self, tarball: int) -> bool:
-        """Is everything of the tarball in the store?  Once true it stays true while served."""
+    A tree is one version of a tarball: :func:`kvfs.files.records.tree_of`.
+    """
+
+    def seal(self, tree: int) -> bytes | None:
+        """What tells this sealing of a tree from every other; ``None``: it is not sealed now.
+
+        While it is the same, everything of the tree is in the store.
+        """
+        ...
+
+    def is_current(self, tree: int) -> bool:
+        """Is it the version that the tarball has now?  Else it will never be there again."""
         ...
 
 
@@ -106,6 +126,7 @@ class Files:
     Buffers that a method returns are valid until the next call on the same object.
 
     :raises NotResident: (any method) the tarball has to be fetched; try again when it progressed.
+    :raises Stale: (any method) the tarball was replaced or removed; look its name up again.
     :raises NotFound: (methods that take an inode) there is no such inode.
     """
 
@@ -121,77 +142,138 @@ class Files:
     ) -> None:
         self._stores = (state, sealed)
         self._views: list[ReadView | None] = [None, None]
+        # Without snapshots a view shows what is there at each read.
+        self._is_instant = sealed.capability.snapshot
         self._slot = names.slot
         self._extent_bytes = extent_bytes
         self._residency = residency
         self.statfs = statfs
-        self._settled: set[int] = {0}
+        self._calls_left = 0
+        # Trees that were sealed at the instant that the view of the sealed store shows.
+        self._settled: set[int] = set()
+        # Seals that held before that instant.
+        self._seals: dict[int, bytes] = {}
 
     # -- views and residency ---------------------------------------------------------------------
 
     def _view(self, which: int) -> ReadView:
+        """A view of this instant."""
         view = self._views[which]
+        if which:
+            self._settled.clear()
+            self._calls_left = VIEW_CALLS_MAX
         if view is None:
             view = self._views[which] = self._stores[which].snapshot()
         else:
             view.refresh()
         return view
 
-    def _is_settled(self, tarball: int) -> bool:
-        """Asked before a view is refreshed, so that the view shows all of a sealed tarball."""
-        if tarball in self._settled:
-            return True
-        if self._residency.is_sealed(tarball):
-            self._settled.add(tarball)
-            return True
-        return False
+    def _enter(self, tree: int) -> ReadView:
+        """A view of the sealed store; the tree is whole in it if it is in ``_settled``."""
+        if tree in self._settled and self._calls_left > 0:
+            self._calls_left -= 1
+            view = self._views[1]
+            assert view is not None
+            return view
+        return self._look(tree)
 
-    def _miss(self, tarball: int) -> NotResident:
+    def _look(self, tree: int) -> ReadView:
+        """Take a view if need be, and find out whether the tree is whole in it.
+
+        It is if one and the same seal holds before the instant of the view and after it.
+        """
+        self._calls_left -= 1
+        view = self._views[1] if self._calls_left > 0 else None
+        seal = self._seals.get(tree)
+        for _ in range(2):
+            if seal is None:
+                view = None
+                seal = self._residency.seal(tree)
+            if view is None:
+                view = self._view(1)
+            if seal is None:
+                break
+            if self._residency.seal(tree) == seal:
+                if len(self._seals) >= _SEALS_KEPT:
+                    self._seals.clear()
+                self._seals[tree] = seal
+                if self._is_instant:
+                    self._settled.add(tree)
+                break
+            self._seals.pop(tree, None)
+            seal = None
+        assert view is not None
+        return view
+
+    def _is_whole(self, tree: int) -> bool:
+        """Was the tree whole in all that was read since :meth:`_enter`?"""
+        if tree in self._settled or not tree:
+            return True
+        if self._is_instant:
+            return False
+        seal = self._seals.get(tree)
+        return seal is not None and self._residency.seal(tree) == seal
+
+    def _absent(self, tree: int) -> KVFSError:
+        """Why something of a tree that is not whole is not there."""
         # A view held while the ingest runs would keep the engine from reusing its pages.
         self.close()
-        return NotResident(tarball)
+        tarball = tree >> EPOCH_BITS
+        if self._residency.is_current(tree):
+            return NotResident(tarball)
+        return Stale(f"tarball {tarball:#08x} was replaced or removed: look its name up again")
 
     def close(self) -> None:
         """Let go of the engine's read views; the next call takes new ones."""
+        self._settled.clear()
+        self._calls_left = 0
         for which, view in enumerate(self._views):
             if view is not None:
                 self._views[which] = None
                 view.close()
 
     def _inode(self, inode: int) -> tuple[Buffer, bool]:
-        """The record of an inode, and whether its tarball is settled."""
-        tarball = inode >> NUMBER_BITS
-        settled = tarball in self._settled or self._is_settled(tarball)
-        in_state = not tarball or is_root(inode)
-        record = self._view(0 if in_state else 1).get(inode_key(inode))
-        if record is None:
-            if settled or in_state:
-                raise NotFound(f"there is no inode {inode:#x}")
-            raise self._miss(tarball)
-        return record, settled or in_state
+        """The record of an inode, and whether its attributes may be believed as they stand."""
+        tree = inode >> NUMBER_BITS
+        if not tree or is_root(inode):
+            record = self._view(0).get(inode_key(inode))
+            if record is not None:
+                return record, True
+            if tree and not self._residency.is_current(tree):
+                raise self._absent(tree)
+            raise NotFound(f"there is no inode {inode:#x}")
+        record = self._enter(tree).get(inode_key(inode))
+        if record is not None:
+            return record, tree in self._settled
+        if self._is_whole(tree):
+            raise NotFound(f"there is no inode {inode:#x}")
+        raise self._absent(tree)
 
     # -- what the kernel asks, in the kernel's layout ----------------------------------------------
 
     def lookup(self, parent: int, name: bytes) -> Buffer | None:
         """The entry of ``name`` as ``struct fuse_entry_out`` (128 bytes), or ``None``."""
-        tarball = parent >> NUMBER_BITS
-        settled = tarball in self._settled or self._is_settled(tarball)
-        view = self._view(1 if tarball else 0)
+        tree = parent >> NUMBER_BITS
+        view = self._enter(tree) if tree else self._view(0)
         _, record = locate(view.get, parent, self._slot(name), name)
         if record is None:
-            if settled:
+            if self._is_whole(tree):
                 return None
-            raise self._miss(tarball)
+            raise self._absent(tree)
+        settled = tree in self._settled or not tree
         if record[-1] & _SHARED:
-            return self._shared_entry(view, record, settled)
+            return self._shared_entry(view, record, settled, tree)
         if settled:
             return record[:ENTRY_OUT_BYTES]
         return b"".join((record[:16], _NOT_VALID, record[40:ENTRY_OUT_BYTES]))
 
-    def _shared_entry(self, view: ReadView, record: Buffer, settled: bool) -> bytes:
+    def _shared_entry(self, view: ReadView, record: Buffer, settled: bool, tree: int) -> bytes:
         inode = view.get(inode_key(int.from_bytes(record[:8], "little")))
         if inode is None:
-            raise Corrupt(f"a dirent names inode {bytes(record[:8]).hex()}, which is not there")
+            # Records come and go so that a dirent's inode is there at every instant.
+            if self._is_instant or self._is_whole(tree):
+                raise Corrupt(f"a dirent names inode {bytes(record[:8]).hex()}, which is not there")
+            raise self._absent(tree)
         return b"".join(
             (
                 record[:16],
@@ -201,9 +283,11 @@ class Files:
         )
 
     def negative_timeout_s(self, parent: int) -> int:
-        """How many seconds the absence of a name in ``parent`` may be believed."""
-        tarball = parent >> NUMBER_BITS
-        return FOREVER_S if tarball and tarball in self._settled else 0
+        """How many seconds the absence of a name in ``parent`` may be believed.
+
+        To be asked right after the lookup that found it absent.
+        """
+        return FOREVER_S if parent >> NUMBER_BITS in self._settled else 0
 
     def getattr(self, inode: int) -> Buffer:
         """The attributes as ``struct fuse_attr_out`` (104 bytes)."""
@@ -218,18 +302,18 @@ class Files:
         Empty at the end.  ``.`` and ``..`` come first.  Cookies are hashes of names, so a listing
         resumes anywhere, in any process, after any restart.
         """
-        tarball = inode >> NUMBER_BITS
-        if not (tarball in self._settled or self._is_settled(tarball)):
-            raise self._miss(tarball)
+        tree = inode >> NUMBER_BITS
         replies: list[Buffer] = []
         if cookie < COOKIE_DOTDOT:
             size -= self._dots(inode, cookie, size, plus, replies)
             if size < 0:
                 return replies
+        view = self._enter(tree) if tree else self._view(0)
+        if self._is_instant and not self._is_whole(tree):
+            raise self._absent(tree)
         start = dirent_key(inode, max(cookie + 1, FIRST_SLOT))
         stop = dirent_key(inode, LAST_SLOT)
         first = 0 if plus else DIRENT_IN_RECORD
-        view = self._view(1 if tarball else 0)
         for _, record in view.scan(start, stop):
             flags = record[-1]
             if flags & _REMOVED:
@@ -238,10 +322,12 @@ class Files:
             if size < 0:
                 break
             if plus and flags & _SHARED:
-                replies.append(self._shared_entry(view, record, True))
+                replies.append(self._shared_entry(view, record, True, tree))
                 replies.append(record[ENTRY_OUT_BYTES:-2])
             else:
                 replies.append(record[first:-2])
+        if not self._is_instant and not self._is_whole(tree):
+            raise self._absent(tree)
         return replies
 
     def _dots(self, inode: int, cookie: int, size: int, plus: bool, replies: list[Buffer]) -> int:
@@ -262,8 +348,8 @@ class Files:
 
     def read(self, inode: int, offset: int, size: int) -> list[Buffer]:
         """Contents from ``offset``, short only at the end of the file."""
-        tarball = inode >> NUMBER_BITS
-        record = self._view(1).get(inode_key(inode)) if tarball else None
+        tree = inode >> NUMBER_BITS
+        record = self._enter(tree).get(inode_key(inode)) if tree else None
         if record is None:
             record, _ = self._inode(inode)
         if record[FLAGS_IN_INODE] & _EXTENTS:
@@ -282,6 +368,9 @@ class Files:
         assert view is not None
         pieces: list[Buffer] = []
         extents = view.get_many([extent_key(inode, number) for number in numbers])
+        # At an instant that has the inode, all its extents are there: what lacks is a hole.
+        if not self._is_instant and None in extents:
+            self._check_whole(inode)
         for number, extent in zip(numbers, extents, strict=True):
             base = number * extent_bytes
             low = max(offset - base, 0)
@@ -289,25 +378,49 @@ class Files:
             pieces.append(bytes(high - low) if extent is None else extent[low:high])
         return pieces
 
+    def _check_whole(self, inode: int) -> None:
+        tree = inode >> NUMBER_BITS
+        if not self._is_whole(tree):
+            raise self._absent(tree)
+
     def readlink(self, inode: int) -> Buffer:
         """The target of a symbolic link."""
         return self._inode(inode)[0][CONTENT_IN_INODE:]
 
     def getxattr(self, inode: int, name: bytes) -> Buffer | None:
         """One extended attribute, or ``None``."""
-        record, _ = self._inode(inode)
-        if not record[FLAGS_IN_INODE] & _XATTRS:
+        view = self._view_of_xattrs(inode)
+        if view is None:
             return None
-        return self._view(1).get(xattr_key(inode, name))
+        value = view.get(xattr_key(inode, name))
+        if value is None:
+            self._check_xattrs(inode)
+        return value
 
     def listxattr(self, inode: int) -> list[bytes]:
         """The names of all extended attributes."""
-        record, _ = self._inode(inode)
-        if not record[FLAGS_IN_INODE] & _XATTRS:
+        view = self._view_of_xattrs(inode)
+        if view is None:
             return []
         prefix = xattr_key(inode, b"")
-        scan = self._view(1).scan(prefix, prefix_end(prefix))
-        return [bytes(key[len(prefix) :]) for key, _ in scan]
+        names = [bytes(key[len(prefix) :]) for key, _ in view.scan(prefix, prefix_end(prefix))]
+        self._check_xattrs(inode)
+        return names
+
+    def _view_of_xattrs(self, inode: int) -> ReadView | None:
+        """Where the extended attributes of an inode are; ``None`` if it has none."""
+        record, _ = self._inode(inode)
+        if not record[FLAGS_IN_INODE] & _XATTRS:
+            return None
+        if is_root(inode):
+            return self._enter(inode >> NUMBER_BITS)
+        # The view that has the inode, since that has its attributes too.
+        return self._views[1]
+
+    def _check_xattrs(self, inode: int) -> None:
+        # The inode of a tarball's root is in the other store, and there while the tarball is not.
+        if is_root(inode) or not self._is_instant:
+            self._check_whole(inode)
 
     # -- the same, decoded, for everybody else ---------------------------------------------------
 
@@ -370,9 +483,14 @@ class Files:
         parts: list[bytes] = []
         while inode != ROOT_INODE:
             record = InodeRecord.unpack(self._inode(inode)[0])
-            tarball = tarball_of(record.parent)
-            dirent = self._view(1 if tarball else 0).get(dirent_key(record.parent, record.slot))
+            tree = record.parent >> NUMBER_BITS
+            view = self._enter(tree) if tree else self._view(0)
+            dirent = view.get(dirent_key(record.parent, record.slot))
             if dirent is None:
+                self._check_whole(record.parent)
+                again = InodeRecord.unpack(self._inode(inode)[0])
+                if (again.parent, again.slot) != (record.parent, record.slot):
+                    continue  # moved meanwhile
                 raise Corrupt(f"inode {inode:#x} points back to a dirent that is not there")
             parts.append(DirentRecord.unpack(dirent).name)
             inode = record.parent

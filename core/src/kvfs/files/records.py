@@ -23,15 +23,20 @@ import attrs
 from kvfs.errors import Corrupt
 from kvfs.kv import Buffer
 
-FORMAT = 1
+FORMAT = 2
 """Version of everything declared here; a volume of another version is refused."""
 
 # ---------------------------------------------------------------------------------------------
-# Inode numbers: 24 bits of tarball id, 40 bits of number within, in tar order.
+# Inode numbers: 24 bits of tarball id, 8 bits of epoch, 32 bits of number within, in tar order.
+#
+# An epoch is one version of a tarball's object.  So no inode number, and nothing that a kernel
+# keeps under one, ever means the bytes of two versions.  Id and epoch together are a *tree*.
 
 ID_BITS = 24
-NUMBER_BITS = 40
+EPOCH_BITS = 8
+NUMBER_BITS = 32
 ID_MAX = (1 << ID_BITS) - 1
+EPOCH_MASK = (1 << EPOCH_BITS) - 1
 NUMBER_MASK = (1 << NUMBER_BITS) - 1
 VOLUME_ID = 0
 """The id of the volume itself: its root and the directories above the tarballs."""
@@ -40,29 +45,46 @@ ROOT_NUMBER = 1
 ROOT_INODE = 1
 
 
-_TARBALL_STEP = (1 << NUMBER_BITS) + (1 << 6)
-NUMBER_MAX = NUMBER_MASK - (ID_MAX << 6)
-"""The last number that every tarball has room for."""
+_ID_SHIFT = EPOCH_BITS + NUMBER_BITS
+_ID_SPREAD = 6
+NUMBER_MAX = NUMBER_MASK - (1 << ID_BITS + _ID_SPREAD)
+"""The last number that every tarball has room for: 2^32 - 2^30 - 1."""
 
 
-def inode_of(tarball: int, number: int) -> int:
+def inode_of(tarball: int, number: int, epoch: int = 0) -> int:
     """The inode number of member ``number`` of a tarball, up to ``NUMBER_MAX``.
 
     Linux finds an inode by a hash in which the low 27 or so bits count.  If the numbers of all
     tarballs began at the same one, their roots would share a bucket, and listing a volume of many
     tarballs would take the square of their number.  So the beginning depends on the id.
+
+    :param epoch: which version of the tarball; its low 8 bits count.
     """
-    return tarball * _TARBALL_STEP + number
+    return (tree_of(tarball, epoch) << NUMBER_BITS) + (tarball << _ID_SPREAD) + number
+
+
+def tree_of(tarball: int, epoch: int) -> int:
+    """One version of a tarball: what ``inode >> NUMBER_BITS`` is for each of its inodes."""
+    return tarball << EPOCH_BITS | epoch & EPOCH_MASK
+
+
+def generation_of(epoch: int) -> int:
+    """How often an epoch's inode numbers were used before, as the kernel wants to be told.
+
+    Numbers come again after 256 versions; by the generation the kernel knows an inode that it
+    still has of the earlier one, and lets go of it.
+    """
+    return epoch >> EPOCH_BITS
 
 
 def tarball_of(inode: int) -> int:
     """The id of the tarball that an inode belongs to; 0 for the volume itself."""
-    return inode >> NUMBER_BITS
+    return inode >> _ID_SHIFT
 
 
 def is_root(inode: int) -> bool:
-    """Is it the root directory of the volume or of a tarball?"""
-    return inode == (inode >> NUMBER_BITS) * _TARBALL_STEP + ROOT_NUMBER
+    """Is it the root directory of the volume, or of a version of a tarball?"""
+    return inode & NUMBER_MASK == (inode >> _ID_SHIFT << _ID_SPREAD) + ROOT_NUMBER
 
 
 # ---------------------------------------------------------------------------------------------
@@ -168,7 +190,7 @@ TARBALL_SPACES = b"ADEHIOP"
 
 
 def tarball_ranges(tarball: int) -> list[tuple[bytes, bytes]]:
-    """The key ranges that hold all of one tarball in the sealed store."""
+    """The key ranges that hold all of one tarball, whatever its epoch, in the sealed store."""
     low = id_bytes(tarball)
     high = (tarball + 1).to_bytes(4, "big")
     ranges = []
@@ -323,13 +345,24 @@ _TRAILERS = tuple(bytes((FORMAT, flags)) for flags in range(4))
 
 
 def pack_dirent(
-    attr: bytes, inode: int, mode: int, slot: int, name: bytes, *, valid_s: int, flags: int = 0
+    attr: bytes,
+    inode: int,
+    mode: int,
+    slot: int,
+    name: bytes,
+    *,
+    valid_s: int,
+    flags: int = 0,
+    generation: int = 0,
 ) -> bytes:
-    """A dirent record.  ``attr`` is a packed ``fuse_attr``."""
+    """A dirent record.  ``attr`` is a packed ``fuse_attr``.
+
+    :param generation: see :func:`generation_of`.
+    """
     length = len(name)
     return b"".join(
         (
-            ENTRY.pack(inode, 0, valid_s, valid_s, 0, 0),
+            ENTRY.pack(inode, generation, valid_s, valid_s, 0, 0),
             attr,
             DIRENT.pack(inode, slot, length, mode >> 12),
             name,

@@ -39,6 +39,14 @@ class LayerInfo:
     """What is left of an engine's capability in this layer."""
     backing_capability: Callable[[BackingCapability, Any], BackingCapability] = _same_backing
 
+    def __reduce__(self) -> tuple[Callable[[str], LayerInfo], tuple[str]]:
+        """Pickled by name, so that a configuration can be handed to another process."""
+        return _of_name, (self.name,)
+
+
+def _of_name(name: str) -> LayerInfo:
+    return LAYERS[name]
+
 
 _ALL = (
     LayerInfo(

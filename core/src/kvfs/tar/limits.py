@@ -21,7 +21,7 @@ class TarLimits:
     :ivar long_name_bytes_max: one GNU ``L`` or ``K`` name, its closing NUL included.
     :ivar sparse_segments_max: data segments of one sparse file; about 150 bytes of memory each.
     :ivar member_bytes_max: logical size of one file.
-    :ivar members_max: members served; the default is what fits the 40 bits of an inode number.
+    :ivar members_max: members served; the default bounds nothing that fits into a volume.
     :ivar body_bytes_max: largest body that ``read_body`` assembles; ``segments`` has no such bound.
     :ivar ignore_zeros: read on behind zero blocks, as ``tar --ignore-zeros`` does for concatenated
         archives.

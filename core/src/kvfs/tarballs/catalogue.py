@@ -15,8 +15,16 @@ from typing import Any
 import attrs
 from xxhash import xxh3_64_intdigest
 
+from kvfs.backing import ObjectInfo
 from kvfs.errors import Conflict, Corrupt, Exhausted
-from kvfs.files.records import ID_BITS, ID_MAX, catalogue_key
+from kvfs.files.records import (
+    ID_BITS,
+    ID_MAX,
+    ROOT_NUMBER,
+    catalogue_key,
+    inode_of,
+    tree_of,
+)
 from kvfs.kv import Batch, Buffer, KVStore, prefix_end
 
 PROBES_MAX = 1 << 12
@@ -34,7 +42,7 @@ class State(StrEnum):
     EVICTING = "evicting"
     """Its records are being removed; a start after a crash goes on."""
     REMOVED = "removed"
-    """Gone from the backing store; keeps the place in a chain of colliding ids."""
+    """Gone from the backing store; keeps the place in a chain of colliding ids, and the epoch."""
 
 
 HALF_DONE = (State.INGESTING, State.EVICTING)
@@ -56,8 +64,14 @@ class Tarball:
     """The directory in which it appears, and its slot there."""
     slot: int
     state: State = State.ABSENT
+    epoch: int = 0
+    """Counts the versions of it that may have been shown; a part of its inode numbers."""
+    shown: bool = False
+    """Something of this epoch was in the sealed store, so a kernel may remember it."""
+    seals: int = 0
+    """How often this epoch was sealed."""
     holder: str = ""
-    """Who is ingesting it."""
+    """Who is at work on it."""
     members: int = 0
     content_bytes: int = 0
     compression: str = ""
@@ -80,7 +94,44 @@ class Tarball:
             version=self.version,
             parent=self.parent,
             slot=self.slot,
+            epoch=self.epoch,
+            shown=self.shown,
+            seals=self.seals,
         )
+
+    def at(self, found: ObjectInfo) -> Tarball:
+        """The object as it is found now.
+
+        Another version begins an epoch, unless nobody can have seen anything of this one.
+        """
+        record = attrs.evolve(self, size=found.size, mtime_ns=found.mtime_ns, version=found.version)
+        if found.version == self.version or not self.shown:
+            return record
+        return attrs.evolve(record, epoch=self.epoch + 1, shown=False, seals=0)
+
+    def gone(self) -> Tarball:
+        """What is left of it when its object was removed.
+
+        The epoch is: should the object come back, its inode numbers must be others.
+        """
+        return Tarball(
+            object="",
+            size=0,
+            mtime_ns=0,
+            version="",
+            parent=0,
+            slot=0,
+            state=State.REMOVED,
+            epoch=self.epoch,
+        )
+
+    def root(self, tarball: int) -> int:
+        """The inode number of its root directory; ``tarball`` is its id."""
+        return inode_of(tarball, ROOT_NUMBER, self.epoch)
+
+    def tree(self, tarball: int) -> int:
+        """The version that it has now, as inode numbers begin with it; ``tarball`` is its id."""
+        return tree_of(tarball, self.epoch)
 
     def pack(self) -> bytes:
         """As JSON, without what has its default: read by people and seldom by the program."""
@@ -139,6 +190,8 @@ class Catalogue:
         self, name: str, get: Callable[[bytes], Buffer | None] | None = None
     ) -> tuple[int, Tarball | None]:
         """The id of an object and its record, or the id that it would get and ``None``.
+
+        Under an id that it would get there may be the record of one that was removed.
 
         :param get: reads a record by its key; by default as it is in the store now.
         """

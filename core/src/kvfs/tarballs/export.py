@@ -18,7 +18,6 @@ from kvfs.files.records import (
     CONTENT_IN_INODE,
     EXTENT_KEY,
     LINK_KEY,
-    ROOT_NUMBER,
     DirentRecord,
     InodeFlag,
     InodeRecord,
@@ -26,12 +25,12 @@ from kvfs.files.records import (
     dirent_key,
     extent_key,
     inode_key,
-    inode_of,
     owner_key,
+    tarball_of,
     tarball_ranges,
     xattr_key,
 )
-from kvfs.kv import KVStore, prefix_end
+from kvfs.kv import Buffer, Readable, prefix_end
 from kvfs.tar.member import Member, MemberType
 from kvfs.tar.writer import TarWriter
 
@@ -57,20 +56,23 @@ class ExportReport:
 class Export:
     """One tarball on its way out.  Used once, by one thread.
 
+    :param sealed: shows one instant, at which the tarball was sealed.
+    :param top: the inode of the tarball's root directory.
     :param root: the record of the tarball's root directory if it is to be a member (``./``).
     """
 
     def __init__(
         self,
-        sealed: KVStore,
-        tarball: int,
+        sealed: Readable,
+        top: int,
         *,
         extent_bytes: int,
         root: bytes | None,
         write: Callable[[bytes | memoryview], object],
     ) -> None:
         self._sealed = sealed
-        self._tarball = tarball
+        self._top = top
+        self._tarball = tarball_of(top)
         self._extent_bytes = extent_bytes
         self._root = root
         self._write = write
@@ -91,7 +93,7 @@ class Export:
             record = InodeRecord.unpack(raw)
             if not record.flags & InodeFlag.IMPLIED:
                 name = self._name(record.parent, record.slot)
-                self._add(writer, name, record, raw[CONTENT_IN_INODE:])
+                self._add(writer, name, record, bytes(raw[CONTENT_IN_INODE:]))
         writer.close()
         return self._report
 
@@ -129,7 +131,7 @@ class Export:
 
     def _add_links(self, writer: TarWriter, first: Member, inode: int) -> None:
         prefix = LINK_KEY.pack(b"H", inode, 0, 0)[:9]
-        for key, _ in self._sealed.scan_prefix(prefix):
+        for key, _ in self._scan(prefix):
             _, _, parent, slot = LINK_KEY.unpack(key)
             link = attrs.evolve(
                 first,
@@ -158,7 +160,7 @@ class Export:
 
     def _directory_path(self, inode: int) -> bytes:
         names: list[bytes] = []
-        while inode != inode_of(self._tarball, ROOT_NUMBER):
+        while inode != self._top:
             raw = self._sealed.get(inode_key(inode))
             if raw is None:
                 raise Corrupt(f"there is no inode {inode:#x}, against what its entries say")
@@ -168,21 +170,23 @@ class Export:
         return b"/".join(reversed(names))
 
     def _owner_name(self, kind: bytes, number: int) -> bytes:
-        return self._sealed.get(owner_key(self._tarball, kind, number)) or b""
+        return bytes(self._sealed.get(owner_key(self._tarball, kind, number)) or b"")
+
+    def _scan(self, prefix: bytes) -> Iterator[tuple[Buffer, Buffer]]:
+        return self._sealed.scan(prefix, prefix_end(prefix))
 
     # -- contents ------------------------------------------------------------------------------
 
     def _xattrs(self, inode: int) -> Iterator[tuple[bytes, bytes]]:
         prefix = xattr_key(inode, b"")
-        for key, value in self._sealed.scan_prefix(prefix):
-            yield key[len(prefix) :], value
+        for key, value in self._scan(prefix):
+            yield bytes(key[len(prefix) :]), bytes(value)
 
     def _numbers(self, inode: int) -> Iterator[tuple[int, int]]:
         """(number, length) of the extents that are there."""
         prefix = extent_key(inode, 0)[:-4]
-        with self._sealed.snapshot() as view:
-            for key, extent in view.scan(prefix, prefix_end(prefix)):
-                yield EXTENT_KEY.unpack(key)[2], len(extent)
+        for key, extent in self._scan(prefix):
+            yield EXTENT_KEY.unpack(key)[2], len(extent)
 
     def _sparse_map(self, inode: int, size: int) -> tuple[tuple[int, int], ...] | None:
         segments: list[tuple[int, int]] = []
@@ -198,8 +202,8 @@ class Export:
 
     def _extents(self, inode: int) -> Iterator[bytes]:
         prefix = extent_key(inode, 0)[:-4]
-        for _, extent in self._sealed.scan_prefix(prefix):
-            yield extent
+        for _, extent in self._scan(prefix):
+            yield bytes(extent)
 
 
 def _unless(time_ns: int, mtime_ns: int) -> int | None:

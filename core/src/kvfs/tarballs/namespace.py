@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import re
 import stat
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import islice
+from typing import Protocol
 
 import attrs
 
@@ -21,15 +22,16 @@ from kvfs.files.records import (
     LAST_SLOT,
     NAME_BYTES_MAX,
     NAMESPACE_VALID_S,
+    NUMBER_MAX,
     REMOVED_DIRENT,
     ROOT_INODE,
-    ROOT_NUMBER,
     VOLUME_ID,
     DirentFlag,
     DirentRecord,
     InodeRecord,
     catalogue_key,
     dirent_key,
+    generation_of,
     inode_key,
     inode_of,
     pack_dirent,
@@ -39,6 +41,7 @@ from kvfs.files.records import (
 )
 from kvfs.kv import Batch, Buffer, KVStore, Readable
 from kvfs.tarballs.catalogue import HALF_DONE, Catalogue, State, Tarball
+from kvfs.tarballs.observers import Entry, Observers
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +68,23 @@ def display_name(object_name: str) -> str | None:
     return name
 
 
-Drop = Callable[[int, Tarball], Tarball | None]
-"""Removes what is stored of a tarball; its record then, or ``None`` if it must stay."""
+class Stored(Protocol):
+    """Who is responsible for what is stored of tarballs; :class:`kvfs.tarballs.life.Life` is."""
+
+    def recover(self, tarball: int, record: Tarball) -> Tarball:
+        """Roll back what a killed process left half done; returns the record then."""
+        ...
+
+    def replace(self, tarball: int, record: Tarball, found: ObjectInfo) -> bool:
+        """Put another version of the object in the place of one that is stored.
+
+        :returns: ``False``: it must stay for now.
+        """
+        ...
+
+    def withdrawn(self, tarball: int, record: Tarball) -> AbstractContextManager[Tarball | None]:
+        """Within, nothing of the tarball is stored; gives its record, or ``None``: it must stay."""
+        ...
 
 
 @attrs.define
@@ -80,7 +98,7 @@ class RefreshReport:
     ignored: int = 0
     """Objects that are no tarballs."""
     deferred: int = 0
-    """Changed or removed tarballs left as they are, because somebody is using them."""
+    """Changed or removed tarballs left for the next time, because they are being fetched."""
 
 
 class Namespace:
@@ -94,16 +112,19 @@ class Namespace:
         names: NameHash,
         owner: tuple[int, int],
         now_ns: int,
+        observers: Observers,
     ) -> None:
         self._state = state
         self._catalogue = catalogue
         self._names = names
         self._owner = owner
         self._now_ns = now_ns
+        self._observers = observers
         self._batch = Batch()
         self._view: Readable = state.driver
         self._stack: list[tuple[str, int]] = [("", ROOT_INODE)]
         self._changed: set[int] = set()
+        self._entries: list[Entry] = []
         # Read before all else, so that what is read later is no older.
         self._generation = state.get(_GENERATION)
         self._next = int(state.get(_NEXT) or ROOT_INODE + 1)
@@ -114,18 +135,9 @@ class Namespace:
         record = pack_inode(attr, ROOT_INODE, 0, valid_s=NAMESPACE_VALID_S)
         self._state.put(inode_key(ROOT_INODE), record)
 
-    def refresh(
-        self,
-        backing: BackingStore,
-        *,
-        recover: Callable[[int, Tarball], Tarball],
-        drop: Drop | None,
-    ) -> RefreshReport:
+    def refresh(self, backing: BackingStore, stored: Stored) -> RefreshReport:
         """List the store and take over what is new, changed and gone.
 
-        :param recover: rolls back what a killed process left half done; returns the record then.
-        :param drop: removes what is stored of a tarball, unless it is in use; ``None``: only what
-            is new is taken over.
         :raises Conflict: somebody else changed the namespace or a tarball meanwhile: begin again.
         """
         report = RefreshReport()
@@ -134,16 +146,20 @@ class Namespace:
         objects = (info for info in backing.list() if not info.name.startswith(".kvfs/"))
         while chunk := list(islice(objects, _STEP)):
             with self._state.snapshot() as self._view:
-                self._take(chunk, report, seen, recover, drop)
+                self._take(chunk, report, seen, stored)
             self._flush()
-        if drop is not None:
-            for tarball, record in self._catalogue.without(seen):
-                self._remove(tarball, record, report, drop)
-                if self._batch.ops >= _STEP:
+        for tarball, record in self._catalogue.without(seen):
+            with stored.withdrawn(tarball, record) as withdrawn:
+                if withdrawn is None:
+                    report.deferred += 1
+                    continue
+                self._remove(tarball, withdrawn)
+                report.removed += 1
+                if withdrawn.state is not State.ABSENT or self._batch.ops >= _STEP:
                     self._flush()
-            self._flush()
-            if report.removed:
-                self._prune()
+        self._flush()
+        if report.removed:
+            self._prune()
         return report
 
     def _take(
@@ -151,8 +167,7 @@ class Namespace:
         chunk: list[ObjectInfo],
         report: RefreshReport,
         seen: bytearray,
-        recover: Callable[[int, Tarball], Tarball],
-        drop: Drop | None,
+        stored: Stored,
     ) -> None:
         for info in chunk:
             shown = display_name(info.name)
@@ -166,9 +181,17 @@ class Namespace:
                 report.added += self._add(tarball, info, shown)
                 continue
             if record.state in HALF_DONE:
-                record = recover(tarball, record)
-            if record.version != info.version:
-                self._replace(tarball, record, info, report, drop)
+                record = stored.recover(tarball, record)
+            if record.version == info.version:
+                continue
+            if record.state is State.ABSENT:
+                self._replace(tarball, record, info)
+            elif stored.replace(tarball, record, info):
+                self._changed.add(record.parent)
+            else:
+                report.deferred += 1
+                continue
+            report.replaced += 1
 
     def _add(self, tarball: int, info: ObjectInfo, shown: str) -> bool:
         # No character takes more than four bytes, so most names need no closer look.
@@ -183,6 +206,7 @@ class Namespace:
         except _NoPlace as error:
             log.warning("%s is not shown: %s", info.name, error)
             return False
+        removed = self._get(catalogue_key(tarball))
         record = Tarball(
             object=info.name,
             size=info.size,
@@ -190,9 +214,10 @@ class Namespace:
             version=info.version,
             parent=parent,
             slot=slot,
+            epoch=0 if removed is None else Tarball.unpack(bytes(removed)).epoch + 1,
         )
         self._batch.put(catalogue_key(tarball), record.pack())
-        self._put_directory(inode_of(tarball, ROOT_NUMBER), parent, slot, name, info.mtime_ns)
+        self._put_root(tarball, record, name)
         return True
 
     def _free_name(
@@ -215,57 +240,33 @@ class Namespace:
         slot, present = locate(self._get, parent, self._names.slot(name), name)
         return (slot, name) if present is None and len(name) <= NAME_BYTES_MAX else None
 
-    def _replace(
-        self,
-        tarball: int,
-        record: Tarball,
-        info: ObjectInfo,
-        report: RefreshReport,
-        drop: Drop | None,
-    ) -> None:
-        dropped = None if drop is None else drop(tarball, record)
-        if dropped is None:
-            report.deferred += 1
-            return
-        fresh = attrs.evolve(dropped, size=info.size, mtime_ns=info.mtime_ns, version=info.version)
+    def _replace(self, tarball: int, record: Tarball, info: ObjectInfo) -> None:
+        """Another version of a tarball of which nothing is stored."""
         current = self._get(dirent_key(record.parent, record.slot))
         assert current is not None, "a record of the catalogue has a dirent"
-        self._catalogue.guard(self._batch, tarball, dropped)
+        fresh = attrs.evolve(record.at(info), error="")
+        self._catalogue.guard(self._batch, tarball, record)
         self._batch.put(catalogue_key(tarball), fresh.pack())
-        self._put_directory(
-            inode_of(tarball, ROOT_NUMBER),
-            record.parent,
-            record.slot,
-            DirentRecord.unpack(current).name,
-            info.mtime_ns,
-        )
-        report.replaced += 1
+        self._batch.delete(inode_key(record.root(tarball)))
+        self._put_root(tarball, fresh, DirentRecord.unpack(current).name)
 
-    def _remove(
-        self,
-        tarball: int,
-        record: Tarball,
-        report: RefreshReport,
-        drop: Drop,
-    ) -> None:
-        dropped = drop(tarball, record)
-        if dropped is None:
-            report.deferred += 1
-            return
+    def _remove(self, tarball: int, record: Tarball) -> None:
         batch = self._batch
-        self._catalogue.guard(batch, tarball, dropped)
-        batch.delete(inode_key(inode_of(tarball, ROOT_NUMBER)))
-        # Chains of colliding ids and names end at the first gap, so none may be torn into them.
-        if self._catalogue.get(tarball % ID_MAX + 1) is None:
-            batch.delete(catalogue_key(tarball))
-        else:
-            gone = attrs.evolve(dropped, object="", state=State.REMOVED)
-            batch.put(catalogue_key(tarball), gone.pack())
-        self._remove_dirent(dropped.parent, dropped.slot)
-        report.removed += 1
+        self._catalogue.guard(batch, tarball, record)
+        batch.delete(inode_key(record.root(tarball)))
+        batch.put(catalogue_key(tarball), record.gone().pack())
+        name = DirentRecord.unpack(self._dirent(record.parent, record.slot)).name
+        self._remove_dirent(record.parent, record.slot, name)
 
-    def _remove_dirent(self, parent: int, slot: int) -> None:
+    def _dirent(self, parent: int, slot: int) -> bytes:
+        raw = self._state.get(dirent_key(parent, slot))
+        assert raw is not None, "an inode, and a record of the catalogue, has a dirent"
+        return raw
+
+    def _remove_dirent(self, parent: int, slot: int, name: bytes) -> None:
         self._changed.add(parent)
+        self._entries.append((parent, name))
+        # Chains of colliding names end at the first gap, so none may be torn into them.
         if self._state.get(dirent_key(parent, slot + 1)) is None:
             self._batch.delete(dirent_key(parent, slot))
         else:
@@ -285,7 +286,8 @@ class Namespace:
                 found = True
                 self._batch.delete(inode_key(inode))
                 self._batch.delete_range(dirent_key(inode, 0), dirent_key(inode, LAST_SLOT))
-                self._remove_dirent(record.parent, record.slot)
+                name = DirentRecord.unpack(self._dirent(record.parent, record.slot)).name
+                self._remove_dirent(record.parent, record.slot, name)
                 if self._batch.ops >= _STEP:
                     self._flush()
             self._flush()
@@ -308,19 +310,21 @@ class Namespace:
             known = f"{known}/{part}" if known else part
             found = VOLUME_ID if record is None else DirentRecord.unpack(record).inode
             if tarball_of(found) != VOLUME_ID:
-                self._move_aside(tarball_of(found), inode)
+                assert record is not None
+                self._move_aside(tarball_of(found), inode, DirentRecord.unpack(record).name)
                 record = None
             inode = self._new_directory(inode, slot, name) if record is None else found
             self._stack.append((known, inode))
         return inode
 
-    def _move_aside(self, tarball: int, parent: int) -> None:
+    def _move_aside(self, tarball: int, parent: int, shown: bytes) -> None:
         """Let a tarball have its longer name, because a directory needs the shorter one."""
-        key, inode = catalogue_key(tarball), inode_of(tarball, ROOT_NUMBER)
-        raw, raw_inode = self._get(key), self._get(inode_key(inode))
+        key = catalogue_key(tarball)
+        raw = self._get(key)
         assert raw is not None, "the root of a tarball belongs to a record of the catalogue"
-        assert raw_inode is not None, "a dirent is written with its inode"
         record = Tarball.unpack(bytes(raw))
+        raw_inode = self._get(inode_key(record.root(tarball)))
+        assert raw_inode is not None, "a dirent is written with its inode"
         if record.state in HALF_DONE:
             raise _NoPlace(
                 f"{record.object}, which is being fetched, has the name of its directory"
@@ -330,26 +334,52 @@ class Namespace:
             self._batch.guard(key, bytes(raw))
         self._batch.put(key, attrs.evolve(record, slot=slot).pack())
         root = InodeRecord.unpack(raw_inode)
-        self._put_entry(root.attributes, root.flags, parent, slot, name)
+        generation = generation_of(record.epoch)
+        self._put_entry(root.attributes, root.flags, parent, slot, name, generation=generation)
         self._changed.add(parent)
+        self._entries += [(parent, shown), (parent, name)]
 
     def _new_directory(self, parent: int, slot: int, name: bytes) -> int:
         inode = self._next
+        if inode > NUMBER_MAX:
+            raise _NoPlace("the volume has no number for one more directory")
         self._next += 1
         self._batch.put(_NEXT, str(self._next).encode())
         self._put_directory(inode, parent, slot, name, self._now_ns)
         return inode
 
-    def _put_directory(self, inode: int, parent: int, slot: int, name: bytes, mtime: int) -> None:
-        self._put_entry(self._attributes(inode, mtime), 0, parent, slot, name)
+    def _put_root(self, tarball: int, record: Tarball, name: bytes) -> None:
+        """The root of a tarball of which nothing is stored yet."""
+        self._put_directory(
+            record.root(tarball),
+            record.parent,
+            record.slot,
+            name,
+            record.mtime_ns,
+            generation=generation_of(record.epoch),
+        )
+
+    def _put_directory(
+        self, inode: int, parent: int, slot: int, name: bytes, mtime: int, *, generation: int = 0
+    ) -> None:
+        attributes = self._attributes(inode, mtime)
+        self._put_entry(attributes, 0, parent, slot, name, generation=generation)
         self._changed.add(parent)
+        self._entries.append((parent, name))
 
     def _put_entry(
-        self, attributes: Attributes, flags: int, parent: int, slot: int, name: bytes
+        self,
+        attributes: Attributes,
+        flags: int,
+        parent: int,
+        slot: int,
+        name: bytes,
+        *,
+        generation: int = 0,
     ) -> None:
         attr, valid_s = attributes.pack(), NAMESPACE_VALID_S
         inode, mode = attributes.inode, attributes.mode
-        dirent = pack_dirent(attr, inode, mode, slot, name, valid_s=valid_s)
+        dirent = pack_dirent(attr, inode, mode, slot, name, valid_s=valid_s, generation=generation)
         self._batch.put(dirent_key(parent, slot), dirent)
         self._put_inode(attr, inode, flags, parent, slot)
 
@@ -376,8 +406,9 @@ class Namespace:
         """A record as the next commit will leave it."""
         return self._batch.puts.get(key) or self._view.get(key)
 
-    def _touch_changed(self) -> None:
+    def _touch_changed(self) -> list[int]:
         """Date the directories whose entries changed: by that the kernel knows an old listing."""
+        changed = [*self._changed]
         for inode in self._changed:
             if inode_key(inode) in self._batch.deletes:
                 continue
@@ -396,15 +427,18 @@ class Namespace:
             name = DirentRecord.unpack(dirent).name
             self._put_entry(attributes, record.flags, record.parent, record.slot, name)
         self._changed.clear()
+        return changed
 
     def _flush(self) -> None:
-        if self._batch.ops:
-            self._touch_changed()
+        if self._batch.ops or self._changed:
+            directories = self._touch_changed()
             following = str(int(self._generation or 0) + 1).encode()
             self._batch.guard(_GENERATION, self._generation).put(_GENERATION, following)
             self._state.commit(self._batch)
             self._batch.clear()
             self._generation = following
+            entries, self._entries = self._entries, []
+            self._observers.tell(entries, directories)
 
 
 def _encoded(part: str) -> bytes:

@@ -7,6 +7,11 @@ batch, so a kill at any point leaves a state that the next start rolls back or g
                   |                      ^
                   +-- (failed, killed) --+
 
+A tarball may go at any moment, under readers in any process: it is marked *evicting* before the
+first of its records is removed, so who finds a record missing can tell (:mod:`kvfs.files.files`).
+Another version of its object gets other inode numbers, by the step to *evicting* that makes its
+name lead to them.
+
 Concurrency: everything public may be called from any thread.  One lock guards the table of jobs; it
 is never held during I/O.
 """
@@ -14,7 +19,6 @@ is never held during I/O.
 from __future__ import annotations
 
 import logging
-import stat
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,21 +29,12 @@ from threading import Condition, Event, Lock
 import attrs
 
 from kvfs.backing import BackingStore
-from kvfs.capability import Durability
-from kvfs.errors import Closed, Conflict, Corrupt, KVFSError, NotFound, Unavailable
-from kvfs.files import Attributes, NameHash
+from kvfs.errors import Closed, Conflict, Corrupt, KVFSError, NotFound, Stale, Unavailable
+from kvfs.files import NameHash
 from kvfs.files.records import (
-    NAMESPACE_VALID_S,
-    ROOT_NUMBER,
-    VOLUME_ID,
-    DirentRecord,
+    EPOCH_BITS,
     InodeFlag,
-    dirent_key,
-    inode_key,
-    inode_of,
-    pack_dirent,
-    pack_inode,
-    tarball_ranges,
+    catalogue_key,
 )
 from kvfs.kv import Batch, KVStore
 from kvfs.metrics import Metrics
@@ -48,9 +43,11 @@ from kvfs.tar.readahead import ReadAhead
 from kvfs.tar.reader import TarReader
 from kvfs.tar.window import ByteStream
 from kvfs.tarballs import holders
-from kvfs.tarballs.catalogue import HALF_DONE, Catalogue, State, Tarball
+from kvfs.tarballs.catalogue import Catalogue, State, Tarball
 from kvfs.tarballs.counting import CountingReader
 from kvfs.tarballs.ingest import Cancelled, Ingest
+from kvfs.tarballs.life import Life
+from kvfs.tarballs.observers import Observers
 from kvfs.tarballs.report import IngestReport
 from kvfs.tarballs.settings import IngestSettings
 from kvfs.tarballs.tree import TreeBuilder
@@ -60,7 +57,10 @@ log = logging.getLogger(__name__)
 WATCH_INTERVAL_S = 0.1
 """How often the state of a tarball that another process ingests is looked at."""
 RETRY_AFTER_S = 5.0
-"""A tarball that failed is not tried again sooner; who asks gets the same error."""
+"""A version that failed is not tried again sooner; who asks gets the same error."""
+CHANGES_MAX = 5
+"""An object that changes while it is read is read anew, but not for ever."""
+_SEALS_KEPT = 16_384
 
 
 @attrs.define(eq=False)
@@ -75,6 +75,8 @@ class Job:
     done: bool = False
     error: KVFSError | None = None
     failed_at: float = 0.0
+    version: str = ""
+    """Of the object that is, or was, being read."""
 
     def advance(self, *, done: bool = False, error: KVFSError | None = None) -> None:
         """Wake everybody who waits."""
@@ -83,6 +85,10 @@ class Job:
             self.done = self.done or done
             self.error = error or self.error
             self.progress.notify_all()
+
+
+class Changed(Conflict):
+    """The object became another while it was read."""
 
 
 @contextmanager
@@ -119,6 +125,8 @@ class Tarballs:
         on_ingest: Callable[[IngestReport], None],
     ) -> None:
         self.catalogue = Catalogue(state)
+        self.observers = Observers()
+        self.life = Life(self.catalogue, self.observers, state, sealed, owner)
         self._state = state
         self._sealed = sealed
         self._backing = backing
@@ -126,26 +134,44 @@ class Tarballs:
         self._inline_bytes = inline_bytes
         self._extent_bytes = extent_bytes
         self._settings = settings
-        self._owner = owner
         self._metrics = metrics
         self._on_ingest = on_ingest
         self._lock = Lock()
         self._jobs: dict[int, Job] = {}
-        self._known_sealed: set[int] = {VOLUME_ID}
+        self._seals: dict[int, bytes] = {}
         self._cancel = Event()
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="ingest")
 
     # -- for those who read ------------------------------------------------------------------------
 
     def is_sealed(self, tarball: int) -> bool:
-        """Is all of it in the sealed store?"""
-        if tarball in self._known_sealed:
-            return True
+        """Is all of it in the sealed store now?"""
         record = self.catalogue.get(tarball)
-        if record is None or record.state is not State.SEALED:
-            return False
-        self._known_sealed.add(tarball)
-        return True
+        return record is not None and record.state is State.SEALED
+
+    def seal(self, tree: int) -> bytes | None:
+        """The catalogue's record of a tree if it is sealed now; another after each sealing."""
+        tarball = tree >> EPOCH_BITS
+        raw = self._state.get(catalogue_key(tarball))
+        if raw is None or self._seals.get(tree) == raw:
+            return raw
+        record = Tarball.unpack(raw)
+        if record.state is not State.SEALED or record.tree(tarball) != tree:
+            return None
+        if len(self._seals) >= _SEALS_KEPT:
+            self._seals.clear()
+        self._seals[tree] = raw
+        return raw
+
+    def is_current(self, tree: int) -> bool:
+        """Is it the version that its tarball has now?"""
+        tarball = tree >> EPOCH_BITS
+        record = self.catalogue.get(tarball)
+        return (
+            record is not None
+            and record.state is not State.REMOVED
+            and record.tree(tarball) == tree
+        )
 
     def progress(self, tarball: int) -> int:
         """A number that grows with what is visible; take it before looking, then :meth:`wait`."""
@@ -182,14 +208,12 @@ class Tarballs:
 
     def start(self, tarball: int) -> Job:
         """The job that fetches a tarball, begun if there is none."""
+        failed = self._jobs.get(tarball)
+        if failed is not None and (failed.error is None or not self._is_worth_a_try(failed)):
+            return failed
         with self._lock:
             job = self._jobs.get(tarball)
-            if job is not None and job.error is not None:
-                expired = time.monotonic() - job.failed_at > RETRY_AFTER_S
-                if expired:
-                    del self._jobs[tarball]
-                    job = None
-            if job is None:
+            if job is None or job is failed:
                 if self._cancel.is_set():
                     raise Closed("the volume is being closed")
                 job = Job(tarball, IngestReport(tarball=tarball, object=""))
@@ -197,11 +221,22 @@ class Tarballs:
                 self._pool.submit(self._run, job)
         return job
 
+    def _is_worth_a_try(self, failed: Job) -> bool:
+        """May a tarball that could not be fetched be fetched now?"""
+        if time.monotonic() - failed.failed_at > RETRY_AFTER_S:
+            return True
+        record = self.catalogue.get(failed.tarball)
+        return record is None or record.version != failed.version
+
     def running(self) -> Iterator[IngestReport]:
         """The reports, so far, of the ingests under way."""
         for job in [*self._jobs.values()]:
             if not job.done:
                 yield job.report
+
+    def evict(self, tarball: int) -> bool:
+        """Give up what is stored of a sealed tarball; see :meth:`kvfs.tarballs.life.Life.evict`."""
+        return self.life.evict(tarball)
 
     def close(self) -> None:
         """Stop what is under way; it is rolled back."""
@@ -225,23 +260,28 @@ class Tarballs:
             self._fail(job, Unavailable(f"the ingest was broken off: {error!r}"))
             raise
         else:
-            self._known_sealed.add(job.tarball)
             with self._lock:
                 self._jobs.pop(job.tarball, None)
             job.advance(done=True)
 
     def _fail(self, job: Job, error: KVFSError) -> None:
-        if not isinstance(error, Cancelled):
+        if not isinstance(error, Cancelled | Stale):
             log.error("%s: %s", job.report.object or f"tarball {job.tarball:#08x}", error)
         job.failed_at = time.monotonic()
         job.advance(done=True, error=error)
 
     def _fetch(self, job: Job) -> None:
+        changes = 0
         with holders.undertaking() as holder:
             while not self._cancel.is_set():
                 try:
                     if self._advance(job, holder):
                         return
+                except Changed as change:
+                    changes += 1
+                    if changes > CHANGES_MAX:
+                        raise Unavailable(str(change)) from change
+                    log.info("%s; it is read anew", change)
                 except Conflict:
                     continue
         raise Cancelled("the volume is being closed")
@@ -252,8 +292,9 @@ class Tarballs:
         :raises Conflict: somebody else changed its state first: look again.
         """
         record = self.catalogue.get(job.tarball)
-        if record is None:
-            raise NotFound(f"there is no tarball {job.tarball:#08x} in the catalogue")
+        if record is None or record.state is State.REMOVED:
+            raise Stale(f"there is no tarball {job.tarball:#08x} in the catalogue any more")
+        job.version = record.version
         job.report = IngestReport(
             tarball=job.tarball, object=record.object, archive_bytes=record.size
         )
@@ -262,7 +303,7 @@ class Tarballs:
         if record.state is State.ABSENT:
             claimed = self._claim(job, record, holder)
             # Of somebody who was taken for dead, and was not, there may be records.
-            self._clear(job.tarball)
+            self.life.clear(job.tarball)
             self._ingest(job, claimed)
             return True
         if holders.is_alive(record.holder):
@@ -270,7 +311,7 @@ class Tarballs:
             job.advance()
             self._cancel.wait(WATCH_INTERVAL_S)
         else:
-            self.roll_back(job.tarball, record)
+            self.life.roll_back(job.tarball, record)
         return False
 
     def _claim(self, job: Job, record: Tarball, holder: str) -> Tarball:
@@ -278,24 +319,23 @@ class Tarballs:
         with _still_there(record):
             found = self._backing.stat(record.object)
         claimed = attrs.evolve(
-            record,
-            state=State.INGESTING,
-            holder=holder,
-            size=found.size,
-            mtime_ns=found.mtime_ns,
-            version=found.version,
-            error="",
+            record.at(found), state=State.INGESTING, holder=holder, shown=True, error=""
         )
-        self.catalogue.change(job.tarball, record, claimed)
+        if claimed.epoch == record.epoch:
+            self.catalogue.change(job.tarball, record, claimed)
+        else:
+            self.life.begin_epoch(job.tarball, record, claimed)
         job.report.archive_bytes = found.size
+        job.version = found.version
         return claimed
 
     def _ingest(self, job: Job, claimed: Tarball) -> None:
         tree = TreeBuilder(
             self._sealed,
             job.tarball,
+            epoch=claimed.epoch,
             names=self._names,
-            default=self._implied_directory(claimed),
+            default=self.life.implied_directory(claimed),
             on_flush=job.advance,
         )
         try:
@@ -306,8 +346,8 @@ class Tarballs:
         except Exception as failure:
             tree.close()
             try:
-                why = "" if isinstance(failure, Cancelled) else str(failure)
-                self.roll_back(job.tarball, claimed, why=why)
+                why = "" if isinstance(failure, Cancelled | Conflict) else str(failure)
+                self.life.roll_back(job.tarball, claimed, why=why)
             except KVFSError as error:
                 # Its holder is gone with this call, so whoever comes next does it.
                 log.warning("%s is not rolled back yet: %s", claimed.object, error)
@@ -321,6 +361,8 @@ class Tarballs:
         report = job.report
         settings = self._settings
         with self._backing.open_reader(claimed.object) as raw:
+            # What is open may be a later version already, and none of it may be shown as this one.
+            self._check_unchanged(claimed)
             stream, report.compression = open_tar_stream(
                 CountingReader(raw, report), limits=settings.compression_limits()
             )
@@ -331,13 +373,13 @@ class Tarballs:
                 # beside them; whenever it has to wait for them, what it has becomes visible.
                 with ReadAhead(stream, before_wait=partial(self._show, tree)) as ahead:
                     self._run_ingest(ahead, report, tree)
-        found = self._backing.stat(claimed.object)
-        if found.version != claimed.version:
-            raise Unavailable(
-                f"{claimed.object} changed while it was read; it is read anew at the next touch"
-            )
+        self._check_unchanged(claimed)
         if report.members == 0 and report.lost:
             raise Corrupt(f"{claimed.object} holds nothing that can be read: {report.problems[0]}")
+
+    def _check_unchanged(self, claimed: Tarball) -> None:
+        if self._backing.stat(claimed.object).version != claimed.version:
+            raise Changed(f"{claimed.object} changed while it was read")
 
     def _show(self, tree: TreeBuilder) -> None:
         if self._cancel.is_set():
@@ -363,30 +405,13 @@ class Tarballs:
     def _seal(self, job: Job, claimed: Tarball) -> None:
         report = job.report
         assert report.root is not None
-        inode = inode_of(job.tarball, ROOT_NUMBER)
-        root = attrs.evolve(report.root, inode=inode)
-        attr = root.pack()
-        raw = self._state.get(dirent_key(claimed.parent, claimed.slot))
-        assert raw is not None, "a record of the catalogue has a dirent"
-        name = DirentRecord.unpack(raw).name
+        root = attrs.evolve(report.root, inode=claimed.root(job.tarball))
         batch = Batch()
-        batch.put(
-            dirent_key(claimed.parent, claimed.slot),
-            pack_dirent(attr, inode, root.mode, claimed.slot, name, valid_s=NAMESPACE_VALID_S),
-        )
-        batch.put(
-            inode_key(inode),
-            pack_inode(
-                attr,
-                claimed.parent,
-                claimed.slot,
-                valid_s=NAMESPACE_VALID_S,
-                flags=InodeFlag.XATTRS if report.root_xattrs else 0,
-            ),
-        )
+        self.life.put_root(batch, claimed, root, InodeFlag.XATTRS if report.root_xattrs else 0)
         sealed = attrs.evolve(
             claimed,
             state=State.SEALED,
+            seals=claimed.seals + 1,
             holder="",
             members=report.members,
             content_bytes=report.content_bytes,
@@ -397,62 +422,4 @@ class Tarballs:
             lost=report.lost,
         )
         self.catalogue.change(job.tarball, claimed, sealed, batch)
-
-    def _implied_directory(self, record: Tarball) -> Attributes:
-        uid, gid = self._owner
-        return Attributes(
-            inode=0,
-            mode=stat.S_IFDIR | 0o755,
-            size=4096,
-            blocks=8,
-            uid=uid,
-            gid=gid,
-            mtime_ns=record.mtime_ns,
-            atime_ns=record.mtime_ns,
-            ctime_ns=record.mtime_ns,
-        )
-
-    # -- taking away -------------------------------------------------------------------------------
-
-    def roll_back(self, tarball: int, record: Tarball, *, why: str = "") -> Tarball:
-        """Remove all of a tarball from the sealed store; returns its record, absent again.
-
-        :param why: kept in the record, for whoever asks why it is not there.
-        :raises Conflict: somebody else changed its state first.
-        """
-        with holders.undertaking() as holder:
-            # Of several who find a dead one's work, one takes it over: the others would otherwise
-            # remove what is ingested next.
-            evicting = attrs.evolve(record, state=State.EVICTING, holder=holder)
-            self.catalogue.change(tarball, record, evicting)
-            self._known_sealed.discard(tarball)
-            self._clear(tarball)
-            absent = attrs.evolve(evicting.forgotten(), error=why)
-            self.catalogue.change(tarball, evicting, absent)
-        return absent
-
-    def drop(self, tarball: int, record: Tarball) -> Tarball | None:
-        """Remove what is stored of a tarball, unless somebody is at work on it.
-
-        :returns: its record then, or ``None`` if it must stay.
-        """
-        if record.state is State.ABSENT:
-            return record
-        if record.state in HALF_DONE and holders.is_alive(record.holder):
-            return None
-        try:
-            return self.roll_back(tarball, record)
-        except Conflict:
-            return None
-
-    def _clear(self, tarball: int) -> None:
-        durability = min(self._sealed.capability.durability, Durability.PROCESS)
-        for start, stop in tarball_ranges(tarball):
-            self._sealed.clear_range(start, stop, durability=durability)
-
-    def recover(self, tarball: int, record: Tarball) -> Tarball:
-        """Roll back what a dead process left half done; returns the record as it is then."""
-        if record.state not in HALF_DONE or holders.is_alive(record.holder):
-            return record
-        log.warning("%s was left %s; it is rolled back", record.object, record.state)
-        return self.roll_back(tarball, record)
+        self.observers.tell([], [root.inode])

@@ -17,7 +17,7 @@ class IngestSettings:
         Bytes(1 << 40), help="a larger file inside a tarball is refused, the rest is served"
     )
     members_max: int = setting(
-        1 << 32, help="members served of one tarball; what follows is refused"
+        3_000_000_000, help="members served of one tarball; what follows is refused"
     )
     expansion_ratio_max: int = setting(
         1100, help="a compressed tarball that expands more than this is cut off as a bomb"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import attrs
 
 from kvfs.capability import Durability
-from kvfs.errors import Corrupt, Exhausted
+from kvfs.errors import Corrupt
 from kvfs.files import Attributes, ChainTooLong, NameHash, locate
 from kvfs.files.records import (
     CONTENT_IN_INODE,
@@ -29,6 +29,7 @@ from kvfs.files.records import (
     InodeRecord,
     dirent_key,
     extent_key,
+    generation_of,
     inode_key,
     inode_of,
     link_key,
@@ -73,6 +74,7 @@ class Directory:
 class TreeBuilder:
     """Builds the records of one tarball, batch by batch.  Used by one thread.
 
+    :param epoch: which version of the tarball it is.
     :param default: owner, mode and times of directories that the tarball implies but does not list.
     :param on_flush: called after every batch that was committed.
     """
@@ -82,13 +84,15 @@ class TreeBuilder:
         sealed: KVStore,
         tarball: int,
         *,
+        epoch: int,
         names: NameHash,
         default: Attributes,
         on_flush: Callable[[], None],
     ) -> None:
         self.batch = Batch()
         self._sealed = sealed
-        self._tarball = tarball
+        self._first = inode_of(tarball, 0, epoch)
+        self._generation = generation_of(epoch)
         self._home = names.slot
         self._default = default
         self._on_flush = on_flush
@@ -105,7 +109,7 @@ class TreeBuilder:
         # One bit for every (directory, slot) taken, by hash, of fixed size: nearly every new name
         # is known to be new without asking the engine, whatever a question costs there.
         self._taken = bytearray(1 << _FILTER_BITS - 3)
-        root = attrs.evolve(default, inode=inode_of(tarball, ROOT_NUMBER), nlink=2)
+        root = attrs.evolve(default, inode=self._first + ROOT_NUMBER, nlink=2)
         self._root = Directory(name=b"", parent=0, slot=0, attributes=root, listed=False)
         self._directories: dict[tuple[int, bytes], Directory] = {}
         self._by_name: dict[bytes, Directory] = {}
@@ -267,6 +271,7 @@ class TreeBuilder:
                 directory.slot,
                 directory.name,
                 valid_s=FOREVER_S,
+                generation=self._generation,
             ),
         )
         self._put(
@@ -322,12 +327,12 @@ class TreeBuilder:
     def new_inode(self) -> int:
         """The next inode number, in tar order.
 
-        :raises Exhausted: all numbers are used up.
+        :raises Refused: all numbers are used up.
         """
+        if self._number >= NUMBER_MAX:
+            raise Refused(f"a tarball holds at most {NUMBER_MAX:,} members and directories")
         self._number += 1
-        if self._number > NUMBER_MAX:
-            raise Exhausted(f"a tarball holds at most {NUMBER_MAX} members")
-        return inode_of(self._tarball, self._number)
+        return self._first + self._number
 
     def add(
         self,
@@ -350,7 +355,9 @@ class TreeBuilder:
         if record is not None:
             self._drop(DirentRecord.unpack(record), parent, slot)
         puts = self.batch.puts
-        dirent = pack_dirent(attr, inode, mode, slot, name, valid_s=FOREVER_S)
+        dirent = pack_dirent(
+            attr, inode, mode, slot, name, valid_s=FOREVER_S, generation=self._generation
+        )
         value = pack_inode(attr, directory, slot, valid_s=FOREVER_S, flags=flags, content=content)
         puts[dirent_key(directory, slot)] = dirent
         puts[inode_key(inode)] = value
@@ -415,6 +422,7 @@ class TreeBuilder:
                 name,
                 valid_s=FOREVER_S,
                 flags=DirentFlag.SHARED,
+                generation=self._generation,
             ),
         )
 

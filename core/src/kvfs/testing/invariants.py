@@ -21,8 +21,11 @@ from kvfs.files import NameHash, locate
 from kvfs.files.records import (
     CONTENT_IN_INODE,
     DIRENT_KEY,
+    EPOCH_BITS,
+    EPOCH_MASK,
     EXTENT_KEY,
     FIRST_SLOT,
+    ID_BITS,
     INODE_KEY,
     KEYSPACES,
     LAST_SLOT,
@@ -31,7 +34,6 @@ from kvfs.files.records import (
     OWNER_KEY,
     PROBLEM_KEY,
     ROOT_INODE,
-    ROOT_NUMBER,
     VOLUME_ID,
     DirentFlag,
     DirentRecord,
@@ -46,6 +48,7 @@ from kvfs.files.records import (
     problem_key,
     tarball_of,
     tarball_ranges,
+    tree_of,
     volume_key,
     xattr_key,
 )
@@ -68,11 +71,13 @@ def violations(volume: Volume) -> Iterator[str]:
     yield from above.check(b"D", b"E", b"I", b"J")
     yield from _check_counter(volume.state)
     catalogue = Catalogue(volume.state)
-    sealed: set[int] = set()
+    sealed: dict[int, int] = {}
+    roots: set[int] = set()
     for tarball, record in catalogue:
         yield from _check_catalogue(volume, catalogue, tarball, record)
+        roots.add(record.root(tarball))
         if record.state is State.SEALED:
-            sealed.add(tarball)
+            sealed[tarball] = record.epoch
             within = _Tree(
                 volume.sealed,
                 volume.state,
@@ -89,6 +94,7 @@ def violations(volume: Volume) -> Iterator[str]:
             ):
                 yield from check(*ranges[letter])
             yield from _check_remarks(volume.sealed, ranges, record)
+    yield from _check_roots(volume.state, roots)
     yield from _leftovers(volume.sealed, sealed)
 
 
@@ -105,7 +111,7 @@ def _strays(store: KVStore, which: str) -> Iterator[str]:
         at = prefix_end(key[:1])
 
 
-def _leftovers(store: KVStore, sealed: set[int]) -> Iterator[str]:
+def _leftovers(store: KVStore, sealed: dict[int, int]) -> Iterator[str]:
     """Records of tarballs that are not sealed; skips from tarball to tarball."""
     for space in KEYSPACES:
         if "sealed" not in space.store:
@@ -118,9 +124,34 @@ def _leftovers(store: KVStore, sealed: set[int]) -> Iterator[str]:
             tarball = int.from_bytes(key[1:4], "big")
             if tarball not in sealed:
                 yield f"sealed: {key.hex()} is of tarball {tarball:#08x}, which is not sealed"
+            elif space.letter in "ADEHI":
+                yield from _other_epochs(store, key[:1], tarball, sealed[tarball])
             at = key[:1] + (tarball + 1).to_bytes(4, "big")[1:]
             if tarball + 1 == 1 << 24:
                 break
+
+
+def _other_epochs(store: KVStore, letter: bytes, tarball: int, epoch: int) -> Iterator[str]:
+    """Records of other versions of a tarball than the one that is sealed."""
+    tree = tree_of(tarball, epoch)
+    first, last = tarball << EPOCH_BITS, tarball << EPOCH_BITS | EPOCH_MASK
+    for low, high in ((first, tree), (tree + 1, last + 1)):
+        if low == high:
+            continue
+        start, stop = (letter + edge.to_bytes(5, "big")[1:] for edge in (low, high))
+        # Past the last id the range ends where the next letter begins.
+        end = stop if high >> ID_BITS + EPOCH_BITS == 0 else prefix_end(letter)
+        for key, _ in store.scan(start, end, limit=1):
+            yield f"sealed: {key.hex()} is of an epoch of {tarball:#08x} that has gone by"
+
+
+def _check_roots(state: KVStore, roots: set[int]) -> Iterator[str]:
+    """Roots of tarballs, or of versions of them, that are not in the catalogue."""
+    low = inode_key(inode_of(VOLUME_ID + 1, 0))
+    for key, _ in state.scan(low, prefix_end(b"I")):
+        inode = INODE_KEY.unpack(key)[1]
+        if inode not in roots:
+            yield f"state: {inode:#x} is the root of no tarball of the catalogue"
 
 
 def _check_counter(state: KVStore) -> Iterator[str]:
@@ -138,7 +169,7 @@ def _check_catalogue(
         yield f"{what}: is not found by the name of its object"
     if record.state not in (State.ABSENT, State.SEALED):
         yield f"{what}: was left {record.state}"
-    inode = inode_of(tarball, ROOT_NUMBER)
+    inode = record.root(tarball)
     raw = volume.state.get(inode_key(inode))
     if raw is None:
         yield f"{what}: has no root inode"

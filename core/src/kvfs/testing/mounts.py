@@ -123,8 +123,16 @@ class Mounted:
             os.close(descriptor)
 
     def kill(self) -> None:
-        """Kill the daemon; its mount point stays, dead."""
-        self.signal(signal.SIGKILL)
+        """Kill the daemon; its mount point stays, dead.  Its workers have ended, too."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        workers = [os.pidfd_open(int(pid)) for pid in children]
+        try:
+            self.signal(signal.SIGKILL)
+            for worker in workers:
+                wait_for_end(worker)
+        finally:
+            for worker in workers:
+                os.close(worker)
 
     def umount(self, *options: str) -> None:
         """``kvfs umount``; the daemon has ended when it returns."""
@@ -150,6 +158,8 @@ class Site:
     path: Path
     """No longer than some 60 bytes: there are sockets in it."""
     environment: dict[str, str]
+    frontend: str | None = None
+    """What serves the mounts; ``None``: what ``kvfs mount`` takes where nobody chooses."""
     prefix: tuple[str, ...] = ()
     """Words before each command, as of setpriv(1)."""
     mounts: list[Mounted] = attrs.field(factory=list)
@@ -218,7 +228,7 @@ class Site:
     def mount(self, volume: Path, *options: str, at: str = "mnt") -> Mounted:
         """``kvfs mount`` in the background, at a directory of the site."""
         target = self.target(at)
-        said = self.run("mount", *options, volume, target).stdout
+        said = self.run("mount", *self._chosen(), *options, volume, target).stdout
         return self._mounted(target, said)
 
     def target(self, name: str = "mnt") -> Path:
@@ -231,9 +241,13 @@ class Site:
     def foreground(self, volume: Path, *options: str, at: str = "mnt") -> Foreground:
         """``kvfs mount --foreground``, as soon as it says that it is ready."""
         target = self.target(at)
-        process = self.start("mount", "--foreground", *options, volume, target)
+        words = ("mount", "--foreground", *self._chosen(), *options)
+        process = self.start(*words, volume, target)
         assert process.stdout is not None
         return Foreground(self._mounted(target, process.stdout.readline()), process)
+
+    def _chosen(self) -> tuple[str, ...]:
+        return () if self.frontend is None else ("--frontend", self.frontend)
 
     def _mounted(self, target: Path, said: str) -> Mounted:
         """What ``kvfs mount`` says that it did."""
@@ -316,8 +330,11 @@ def _toml(name: str, rows: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def site_in(directory: Path) -> Iterator[Site]:
-    """A new site, in a directory of its own; nothing of it stays mounted or running."""
+def site_in(directory: Path, *, frontend: str | None = None) -> Iterator[Site]:
+    """A new site, in a directory of its own; nothing of it stays mounted or running.
+
+    :param frontend: what serves its mounts; see :attr:`Site.frontend`.
+    """
     path = directory / "s"
     runtime = path / "run"
     runtime.mkdir(parents=True, mode=0o700)
@@ -329,7 +346,7 @@ def site_in(directory: Path) -> Iterator[Site]:
         "TZ": "UTC",
     }
     environment.pop("KVFS_DEBUG", None)
-    site = Site(path=path, environment=environment)
+    site = Site(path=path, environment=environment, frontend=frontend)
     try:
         yield site
     finally:

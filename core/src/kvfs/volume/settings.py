@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import attrs
 
 from kvfs import registry
 from kvfs.capability import Durability
 from kvfs.config import Seconds, nearest, read_toml, setting, structure
-from kvfs.errors import Invalid
+from kvfs.errors import Invalid, NotFound
 from kvfs.layers import LAYERS, LayerInfo
-from kvfs.registry import DriverInfo, DriverKind
+from kvfs.registry import KINDS, DriverInfo, DriverKind
 from kvfs.tarballs.settings import IngestSettings
 
 DEFAULT_KV = "lmdb"
@@ -31,7 +31,8 @@ class VolumeSettings:
     uid: int = setting(0, help="owner of directories that no tarball describes")
     gid: int = setting(0, help="group of directories that no tarball describes")
     refresh: Seconds = setting(
-        Seconds(60), help="how often a mounted volume looks for new tarballs; 0: only at start"
+        Seconds(60),
+        help="how often a mounted volume looks for changes in the store; 0: only at start",
     )
 
 
@@ -115,5 +116,37 @@ def from_tables(tables: Mapping[str, Any], *, where: str) -> VolumeConfig:
 
 
 def from_file(path: Path) -> VolumeConfig:
-    """A configuration out of a TOML file."""
-    return from_tables(read_toml(path), where=str(path))
+    """A configuration out of a TOML file; relative paths in it are relative to the file.
+
+    :raises Invalid: says what is wrong, and where.
+    :raises NotFound: there is no such file, or no such driver.
+    """
+    tables = with_absolute_paths(read_toml(path), path.resolve().parent)
+    return from_tables(tables, where=str(path))
+
+
+def with_absolute_paths(tables: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Tables in which the paths that drivers are given are absolute; what is wrong is left alone.
+
+    :param base: what relative paths are relative to; ``~`` is a home directory.
+    """
+    return {
+        name: _absolute(name, table, base) if isinstance(table, Mapping) else table
+        for name, table in tables.items()
+    }
+
+
+def _absolute(name: str, table: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    rest = dict(table)
+    default = DEFAULT_FRONTEND if name == "frontend" else None
+    driver = table.get("driver", default)
+    for kind in KINDS:
+        if kind == name and isinstance(driver, str):
+            try:
+                hints = get_type_hints(registry.find(kind, driver).settings)
+            except NotFound:
+                break  # reported, with the table's name, when the configuration is made
+            for key, value in table.items():
+                if hints.get(key) is Path and isinstance(value, str) and value:
+                    rest[key] = str(base / Path(value).expanduser())
+    return rest

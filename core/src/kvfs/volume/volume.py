@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from threading import Event, Lock, Thread
 from typing import Any
 
@@ -13,24 +14,25 @@ import attrs
 from kvfs.backing import BackingStore
 from kvfs.capability import Durability
 from kvfs.closing import Closing
-from kvfs.errors import Conflict, Invalid, KVFSError
-from kvfs.files import Files, NameHash, StatFS
+from kvfs.errors import Conflict, Invalid, KVFSError, Stale
+from kvfs.files import Files, Following, NameHash, StatFS
 from kvfs.files.records import (
     HASH_BITS,
     NAME_BYTES_MAX,
+    NUMBER_BITS,
     ROOT_INODE,
-    ROOT_NUMBER,
     VOLUME_ID,
     inode_key,
-    inode_of,
+    is_root,
     tarball_of,
 )
 from kvfs.hooks import plugin_manager
 from kvfs.kv import Batch, KVStore
 from kvfs.metrics import Metrics
-from kvfs.tarballs.catalogue import Catalogue, State
+from kvfs.tarballs.catalogue import Catalogue, State, Tarball
 from kvfs.tarballs.export import Export, ExportReport
 from kvfs.tarballs.namespace import Namespace, RefreshReport
+from kvfs.tarballs.observers import Observer
 from kvfs.tarballs.report import IngestReport
 from kvfs.tarballs.service import Tarballs
 from kvfs.volume import superblock as superblocks
@@ -40,8 +42,13 @@ from kvfs.volume.waiting import WaitingFiles
 
 log = logging.getLogger(__name__)
 
+EXPORT_ATTEMPTS = 10
 REFRESH_ATTEMPTS = 10
 """A refresh that another one, or the touch of a tarball, gets in the way of is begun anew."""
+
+
+class _Gone(Exception):
+    """A tarball that was fetched is not there any more.  Never leaves this module."""
 
 
 class Volume(Closing):
@@ -141,6 +148,7 @@ class Volume(Closing):
             names=self._names,
             owner=(self.config.volume.uid, self.config.volume.gid),
             now_ns=time.time_ns(),
+            observers=self.tarballs.observers,
         )
 
     def _begin_anew(self, old: superblocks.Superblock) -> superblocks.Superblock:
@@ -166,26 +174,30 @@ class Volume(Closing):
     # -- the namespace above the tarballs ----------------------------------------------------------
 
     def refresh(self) -> RefreshReport:
-        """List the backing store and take over what is new; and, unless another process has the
-        volume open, what changed or is gone.  What killed processes left half done is rolled back.
+        """List the backing store and take over what is new, changed or gone.
+
+        What is being fetched at this moment waits for the next time.  What killed processes left
+        half done is rolled back.
 
         :raises KVFSError: the store cannot be listed.
         """
         with self._refresh_lock, self.metrics.histogram("volume.refresh").time():
             for _ in range(REFRESH_ATTEMPTS):
                 try:
-                    alone = not self.sessions.others_alive() and self._refresher is None
-                    return self._namespace().refresh(
-                        self.backing,
-                        recover=self.tarballs.recover,
-                        drop=self.tarballs.drop if alone else None,
-                    )
+                    return self._namespace().refresh(self.backing, self.tarballs.life)
                 except Conflict as error:
                     conflict = error
             raise conflict
 
+    def subscribe(self, observer: Observer) -> Callable[[], None]:
+        """Tell ``observer`` of changes that this process makes to what names lead to.
+
+        :returns: ends that.  A call that has begun by then may still be under way.
+        """
+        return self.tarballs.observers.subscribe(observer)
+
     def keep_fresh(self) -> None:
-        """Look for new tarballs from now on, in the background, as the configuration says."""
+        """Look for what changed from now on, in the background, as the configuration says."""
         interval = self.config.volume.refresh
         if interval > 0 and self._refresher is None:
             self._refresher = Thread(
@@ -222,22 +234,43 @@ class Volume(Closing):
             statfs=self.statfs,
         )
 
+    def following(self) -> Following:
+        """What stands behind a file in its directory, for one thread."""
+        return Following(self.sealed)
+
     def export(self, path: bytes, write: Callable[[bytes | memoryview], object]) -> ExportReport:
         """Write the tarball shown at ``path`` as a pax archive; fetches it if need be.
 
         :param write: takes all the bytes it is given.
         :raises NotFound: there is no such path.
         :raises Invalid: it is no tarball.
+        :raises Stale: it was taken away at every attempt, or, by an engine without snapshots,
+            while it was being written.
         """
-        inode = self.files(wait=True).open_path(path).inode
-        tarball = tarball_of(inode)
-        if tarball == VOLUME_ID or inode != inode_of(tarball, ROOT_NUMBER):
+        for _ in range(EXPORT_ATTEMPTS):
+            try:
+                return self._export(path, write)
+            except _Gone:
+                continue
+        raise Stale(f"{path!r} was replaced or taken away each time that it was to be written")
+
+    def _export(self, path: bytes, write: Callable[[bytes | memoryview], object]) -> ExportReport:
+        with closing(self.files(wait=True)) as files:
+            inode = files.open_path(path).inode
+        tree, tarball = inode >> NUMBER_BITS, tarball_of(inode)
+        if tarball == VOLUME_ID or not is_root(inode):
             raise Invalid(f"{path!r} is not a tarball: name a directory that a tarball appears as")
         self.tarballs.fetch(tarball)
-        record = self.tarballs.catalogue.get(tarball)
-        root = self.state.get(inode_key(inode)) if record and record.root_listed else None
-        extent_bytes = self.superblock.extent_bytes
-        return Export(self.sealed, tarball, extent_bytes=extent_bytes, root=root, write=write).run()
+        root, seal = self.state.get(inode_key(inode)), self.tarballs.seal(tree)
+        with self.sealed.snapshot() as view:
+            if root is None or seal is None or self.tarballs.seal(tree) != seal:
+                raise _Gone
+            listed = root if Tarball.unpack(seal).root_listed else None
+            extent_bytes = self.superblock.extent_bytes
+            report = Export(view, inode, extent_bytes=extent_bytes, root=listed, write=write).run()
+        if not self.sealed.capability.snapshot and self.tarballs.seal(tree) != seal:
+            raise Stale(f"{path!r} was replaced or taken away while it was written: begin again")
+        return report
 
     def statfs(self) -> StatFS:
         """Space as the engine sees it."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from kvfs.files import Files, NotResident
+from kvfs.files.records import tarball_of
 from kvfs.kv import Buffer
 from kvfs.tarballs.service import Tarballs
 
@@ -23,7 +24,7 @@ class WaitingFiles(Files):
     _residency: Tarballs
 
     def _wait(self, inode: int, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        tarball = inode >> 40
+        tarball = tarball_of(inode)
         while True:
             seen = self._residency.progress(tarball)
             try:
@@ -42,6 +43,15 @@ class WaitingFiles(Files):
 
     def read(self, inode: int, offset: int, size: int) -> list[Buffer]:
         return self._wait(inode, super().read, inode, offset, size)
+
+    def getxattr(self, inode: int, name: bytes) -> Buffer | None:
+        return self._wait(inode, super().getxattr, inode, name)
+
+    def listxattr(self, inode: int) -> list[bytes]:
+        return self._wait(inode, super().listxattr, inode)
+
+    def path_of(self, inode: int) -> bytes:
+        return self._wait(inode, super().path_of, inode)
 
     def _inode(self, inode: int) -> tuple[Buffer, bool]:
         return self._wait(inode, super()._inode, inode)

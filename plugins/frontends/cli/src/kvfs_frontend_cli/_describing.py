@@ -12,14 +12,12 @@ from kvfs.files import Attributes, Files
 from kvfs.files.inspect import key_text
 from kvfs.files.records import (
     LINK_KEY,
-    ROOT_NUMBER,
     DirentRecord,
     InodeFlag,
     InodeRecord,
     dirent_key,
     extent_key,
     inode_key,
-    inode_of,
     problem_key,
     tarball_of,
 )
@@ -71,8 +69,8 @@ def about_tarball(volume: Volume, files: Files, tarball: int, problems_max: int)
         "members": record.members,
         "content_bytes": record.content_bytes,
         "ingest_seconds": record.seconds,
-        "attributes": attributes_record(files.stat(inode_of(tarball, ROOT_NUMBER))),
-        "records": {"catalogue": f"T:{tarball}", "root": f"I:{inode_of(tarball, ROOT_NUMBER):#x}"},
+        "attributes": attributes_record(files.stat(record.root(tarball))),
+        "records": {"catalogue": f"T:{tarball}", "root": f"I:{record.root(tarball):#x}"},
         "problems_total": record.problems,
         "members_lost": record.lost,
         "problems": _problems(volume.sealed, tarball, problems_max),

@@ -58,6 +58,7 @@ EXIT_OF_KIND: Final[dict[Kind, Exit]] = {
     Kind.EXHAUSTED: Exit.EXHAUSTED,
     Kind.CORRUPT: Exit.CORRUPT,
     Kind.CLOSED: Exit.FAILURE,
+    Kind.STALE: Exit.CONFLICT,
 }
 """From what went wrong to the exit code."""
 

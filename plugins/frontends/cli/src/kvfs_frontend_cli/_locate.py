@@ -17,7 +17,7 @@ from kvfs.config import nearest, read_toml
 from kvfs.errors import Invalid, NotFound
 from kvfs.tarballs.settings import IngestSettings
 from kvfs.volume import VolumeConfig, VolumeSettings, from_tables
-from kvfs.volume.settings import DEFAULT_FRONTEND, DEFAULT_KV
+from kvfs.volume.settings import DEFAULT_FRONTEND, DEFAULT_KV, with_absolute_paths
 from kvfs_frontend_cli import _runtime
 from kvfs_frontend_cli._values import hints_of, parse_value
 
@@ -174,7 +174,8 @@ def _located(
     served: _runtime.MountRecord | None = None,
 ) -> Located:
     _apply(tables, place.set_)
-    _make_absolute(tables, base or Path.cwd())
+    # So that it means the same from everywhere, in the background too.
+    tables = with_absolute_paths(tables, base or Path.cwd())
     config = from_tables(tables, where=where)
     if cache is not None and tables["kv"].get("path") != str(cache):
         cache = None
@@ -210,18 +211,3 @@ def settings_class(tables: Tables, table: str) -> type[Any] | None:
         if kind == table and isinstance(driver, str):
             return registry.find(kind, driver).settings
     return None
-
-
-def _make_absolute(tables: Tables, base: Path) -> None:
-    """Paths of a configuration file are relative to the file, so that it means the same from
-    everywhere, in the background too."""
-    for name, table in tables.items():
-        if name not in ("kv", "backing", "frontend"):
-            continue
-        try:
-            hints = hints_of(settings_class(tables, name))
-        except NotFound:
-            continue  # reported, with the table's name, when the configuration is made
-        for key, value in table.items():
-            if hints.get(key) is Path and isinstance(value, str) and value:
-                table[key] = str(base / Path(value).expanduser())

@@ -1,0 +1,193 @@
+"""What is stored of tarballs, and the steps of their lives in which it is taken away.
+
+Concurrency: any thread may call anything; of several who try a step, in this process or others,
+one succeeds.
+"""
+
+from __future__ import annotations
+
+import logging
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import attrs
+
+from kvfs.backing import ObjectInfo
+from kvfs.capability import Durability
+from kvfs.errors import Conflict
+from kvfs.files import Attributes
+from kvfs.files.records import (
+    NAMESPACE_VALID_S,
+    DirentRecord,
+    dirent_key,
+    generation_of,
+    inode_key,
+    pack_dirent,
+    pack_inode,
+    tarball_ranges,
+)
+from kvfs.kv import Batch, KVStore
+from kvfs.tarballs import holders
+from kvfs.tarballs.catalogue import HALF_DONE, Catalogue, State, Tarball
+from kvfs.tarballs.observers import Observers
+
+log = logging.getLogger(__name__)
+
+_CLEARED = b"DIAEHOP"
+"""Dirents go before inodes, and those before what hangs on them: as long as one that is found
+leads on to another, that one is there too."""
+
+
+@attrs.define
+class Life:
+    """Takes tarballs away, and has their names lead to other versions."""
+
+    catalogue: Catalogue
+    observers: Observers
+    _state: KVStore
+    _sealed: KVStore
+    _owner: tuple[int, int]
+    """Of directories that no tarball describes."""
+
+    # -- the root of a tarball ---------------------------------------------------------------------
+
+    def begin_epoch(self, tarball: int, old: Tarball, new: Tarball) -> None:
+        """Replace a record, and have the tarball's name lead to the inodes of the new epoch.
+
+        :raises Conflict: the record is not ``old`` any more; nothing was changed.
+        """
+        batch = Batch().delete(inode_key(old.root(tarball)))
+        root = attrs.evolve(self.implied_directory(new), inode=new.root(tarball))
+        name = self.put_root(batch, new, root)
+        self.catalogue.change(tarball, old, new, batch)
+        self.observers.tell([(new.parent, name)], [new.parent])
+
+    def put_root(self, batch: Batch, record: Tarball, root: Attributes, flags: int = 0) -> bytes:
+        """Add a tarball's root, dirent and inode, to ``batch``; returns its name."""
+        raw = self._state.get(dirent_key(record.parent, record.slot))
+        if raw is None:
+            raise Conflict(f"{record.object} was removed meanwhile")
+        name = DirentRecord.unpack(raw).name
+        attr, parent, slot = root.pack(), record.parent, record.slot
+        dirent = pack_dirent(
+            attr,
+            root.inode,
+            root.mode,
+            slot,
+            name,
+            valid_s=NAMESPACE_VALID_S,
+            generation=generation_of(record.epoch),
+        )
+        batch.put(dirent_key(parent, slot), dirent)
+        inode = pack_inode(attr, parent, slot, valid_s=NAMESPACE_VALID_S, flags=flags)
+        batch.put(inode_key(root.inode), inode)
+        return name
+
+    def implied_directory(self, record: Tarball) -> Attributes:
+        """The attributes of directories that a tarball has and does not describe."""
+        uid, gid = self._owner
+        return Attributes(
+            inode=0,
+            mode=stat.S_IFDIR | 0o755,
+            size=4096,
+            blocks=8,
+            uid=uid,
+            gid=gid,
+            mtime_ns=record.mtime_ns,
+            atime_ns=record.mtime_ns,
+            ctime_ns=record.mtime_ns,
+        )
+
+    # -- taking away -------------------------------------------------------------------------------
+
+    def roll_back(self, tarball: int, record: Tarball, *, why: str = "") -> Tarball:
+        """Remove all of a tarball from the sealed store; returns its record, absent again.
+
+        :param why: kept in the record, for whoever asks why it is not there.
+        :raises Conflict: somebody else changed its state first.
+        """
+        with holders.undertaking() as holder:
+            # Of several who find a dead one's work, one takes it over: the others would otherwise
+            # remove what is ingested next.
+            evicting = attrs.evolve(record, state=State.EVICTING, holder=holder)
+            self.catalogue.change(tarball, record, evicting)
+            self.clear(tarball)
+            absent = attrs.evolve(evicting.forgotten(), error=why)
+            self.catalogue.change(tarball, evicting, absent)
+        return absent
+
+    def evict(self, tarball: int) -> bool:
+        """Give up what is stored of a sealed tarball; whoever asks next has it fetched again.
+
+        What kernels and programs hold of it stays true: it is the same version, under the same
+        inode numbers.
+
+        :returns: ``False``: it is not sealed, and nothing was done.
+        """
+        record = self.catalogue.get(tarball)
+        if record is None or record.state is not State.SEALED:
+            return False
+        try:
+            self.roll_back(tarball, record)
+        except Conflict:
+            return False
+        return True
+
+    def replace(self, tarball: int, record: Tarball, found: ObjectInfo) -> bool:
+        """Have the name of a tarball lead to another version of its object, at once.
+
+        Of the old version nothing is found by name from then on; who has it open still reads what
+        is there, or is told that it is stale.
+
+        :returns: ``False``: somebody is at work on it, and nothing was done.
+        """
+        if record.state in HALF_DONE and holders.is_alive(record.holder):
+            return False
+        with holders.undertaking() as holder:
+            evicting = attrs.evolve(record.at(found), state=State.EVICTING, holder=holder)
+            try:
+                self.begin_epoch(tarball, record, evicting)
+            except Conflict:
+                return False
+            self.clear(tarball)
+            self.catalogue.change(tarball, evicting, evicting.forgotten())
+        return True
+
+    @contextmanager
+    def withdrawn(self, tarball: int, record: Tarball) -> Iterator[Tarball | None]:
+        """Within, nothing of a tarball is stored, and nobody begins to fetch it.
+
+        :returns: its record meanwhile, for the caller to replace by that of a removed one;
+            ``None``: somebody else is at work on it, and nothing was done.
+        """
+        if record.state is State.ABSENT:
+            yield record
+            return
+        with holders.undertaking() as holder:
+            withdrawn = None
+            if record.state not in HALF_DONE or not holders.is_alive(record.holder):
+                evicting = attrs.evolve(record, state=State.EVICTING, holder=holder)
+                try:
+                    self.catalogue.change(tarball, record, evicting)
+                except Conflict:
+                    pass
+                else:
+                    self.clear(tarball)
+                    withdrawn = evicting
+            yield withdrawn
+
+    def clear(self, tarball: int) -> None:
+        """Remove all records of a tarball, of whatever version; mark it first."""
+        durability = min(self._sealed.capability.durability, Durability.PROCESS)
+        ranges = {start[:1]: (start, stop) for start, stop in tarball_ranges(tarball)}
+        for letter in _CLEARED:
+            start, stop = ranges[bytes((letter,))]
+            self._sealed.clear_range(start, stop, durability=durability)
+
+    def recover(self, tarball: int, record: Tarball) -> Tarball:
+        """Roll back what a dead process left half done; returns the record as it is then."""
+        if record.state not in HALF_DONE or holders.is_alive(record.holder):
+            return record
+        log.warning("%s was left %s; it is rolled back", record.object, record.state)
+        return self.roll_back(tarball, record)
