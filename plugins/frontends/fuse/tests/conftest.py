@@ -18,7 +18,7 @@ import attrs
 import pytest
 
 from kvfs_frontend_fuse import MountInfo, mounts
-from kvfs_frontend_fuse._mountinfo import FSTYPE, parse
+from kvfs_frontend_fuse.mounting.mountinfo import FSTYPE, parse
 
 SERVER = Path(__file__).with_name("serve_toy.py")
 MNT_DETACH = 2

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from kvfs.errors import Corrupt, NotFound
-from kvfs_frontend_fuse._complaints import KINDS_MAX, Complaints
+from kvfs_frontend_fuse.serving.complaints import KINDS_MAX, Complaints
 
 
 def test_a_fault_is_logged_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:

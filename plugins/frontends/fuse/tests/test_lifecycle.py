@@ -15,7 +15,7 @@ from kvfs.errors import Conflict, NotFound
 from kvfs.registry import find
 from kvfs_frontend_fuse import FuseSettings, mounts
 from kvfs_frontend_fuse._frontend import FuseFrontend
-from kvfs_frontend_fuse._mountinfo import is_dead
+from kvfs_frontend_fuse.mounting.mountinfo import is_dead
 
 from .conftest import Serve, Served
 from .toy import ToyVolume, small

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from kvfs_frontend_fuse._mountinfo import all_mounts, is_dead, parse, top_mount
+from kvfs_frontend_fuse.mounting.mountinfo import all_mounts, is_dead, parse, top_mount
 
 LINES = rb"""
 21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw

@@ -9,8 +9,8 @@ import pytest
 
 from kvfs.errors import Unsupported
 from kvfs_frontend_fuse import FuseSettings, ReadDirPlus
-from kvfs_frontend_fuse._negotiate import MAX_WRITE, Negotiated, answer_init
-from kvfs_frontend_fuse._wire import LAYOUTS, InitFlag
+from kvfs_frontend_fuse.protocol.negotiate import MAX_WRITE, Negotiated, answer_init
+from kvfs_frontend_fuse.protocol.wire import LAYOUTS, InitFlag
 
 ALL = (1 << 43) - 1
 

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvfs_frontend_fuse import FuseSettings
-from kvfs_frontend_fuse._session import Session
-from kvfs_frontend_fuse._wire import NO_REPLY, REQUEST_MIN, Opcode
+from kvfs_frontend_fuse.protocol.wire import NO_REPLY, REQUEST_MIN, Opcode
+from kvfs_frontend_fuse.serving.session import Session
 
 from .toy import Gate, ToyVolume, small
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kvfs.errors import PermissionDenied, Unsupported
-from kvfs_frontend_fuse import _fusermount
+from kvfs_frontend_fuse.mounting import fusermount
 
 from .conftest import Place, Serve, Served
 
@@ -125,7 +125,7 @@ def test_a_signal_while_in_use(serve: Serve, user: int) -> None:
 def test_release_refuses_what_is_in_use_and_does_not_own(serve: Serve, user: int) -> None:
     served = serve(user=user)
     script = (
-        "import sys; from kvfs_frontend_fuse._mount import release; import os; "
+        "import sys; from kvfs_frontend_fuse.mounting.mount import release; import os; "
         "user = int(sys.argv[2]); os.getuid() == 0 and os.setresuid(user, user, user); "
         "force = sys.argv[3] == 'force'; "
         "release(sys.argv[1], force=force)"
@@ -189,15 +189,15 @@ def test_without_fusermount_the_package_is_named(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unsupported, match="apt-get install fuse3"):
-        _fusermount.mount(b"/nowhere", [], source=b"x", subtype=b"kvfs")
+        fusermount.mount(b"/nowhere", [], source=b"x", subtype=b"kvfs")
 
 
 def test_a_refusal_without_words_is_still_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    program = tmp_path / _fusermount.PROGRAM
+    program = tmp_path / fusermount.PROGRAM
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PermissionDenied, match="did not say why"):
-        _fusermount.unmount(b"/nowhere", lazy=False)
+        fusermount.unmount(b"/nowhere", lazy=False)

@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
-from kvfs_frontend_fuse._operations import Operations
-from kvfs_frontend_fuse._wire import (
+from kvfs_frontend_fuse.protocol.operations import Operations
+from kvfs_frontend_fuse.protocol.wire import (
     IN_HEADER,
     LAYOUTS,
     NEGATIVE_ENTRY_OUT,
@@ -64,7 +64,10 @@ SIZEOF = {
     "fuse_lseek_in": 24,
     "fuse_copy_file_range_in": 56,
     "fuse_syncfs_in": 8,
+    "fuse_notify_inval_inode_out": 24,
+    "fuse_notify_inval_entry_out": 16,
     "fuse_statx_in": 24,
+    "fuse_notify_store_out": 24,
 }
 
 

@@ -223,6 +223,9 @@ class ToyVolume:
     def files(self, *, wait: bool) -> ToyFiles:
         return ToyFiles(self._tree, self._gate, wait=wait, calls=self.calls)
 
+    def following(self) -> None:
+        return None
+
 
 def pattern(size: int, seed: int) -> bytes:
     """``size`` bytes that differ at every offset of interest."""

@@ -112,19 +112,27 @@ class _Announcement:
 
 
 def activity(volume: Volume) -> dict[str, Any]:
-    """What an open volume has done and is doing, as JSON."""
+    """What an open volume has done and is doing, as JSON; here and in its other processes."""
+    metrics = volume.metrics.snapshot()
+    processes = metrics.pop("processes", {})
+    ingesting = [
+        {
+            "object": report.object,
+            "members": report.members,
+            "archive_bytes": report.archive_bytes,
+            "archive_bytes_read": report.archive_bytes_read,
+        }
+        for report in volume.tarballs.running()
+    ]
     return {
         "resident_bytes_max": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "ingesting": [
-            {
-                "object": report.object,
-                "members": report.members,
-                "archive_bytes": report.archive_bytes,
-                "archive_bytes_read": report.archive_bytes_read,
-            }
-            for report in volume.tarballs.running()
-        ],
-        "metrics": volume.metrics.snapshot(),
+        "processes": {
+            pid: {"resident_bytes_max": process["resident_bytes_max"]}
+            for pid, process in processes.items()
+        },
+        "ingesting": ingesting
+        + [report for process in processes.values() for report in process["ingesting"]],
+        "metrics": metrics,
     }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kvfs.capability import FrontendCapability
 from kvfs.registry import DriverInfo
-from kvfs_frontend_fuse._mountinfo import MountInfo, mounts
 from kvfs_frontend_fuse._settings import FuseSettings, ReadDirPlus
+from kvfs_frontend_fuse.mounting.mountinfo import MountInfo, mounts
 
 DRIVER = DriverInfo(
     name="fuse",

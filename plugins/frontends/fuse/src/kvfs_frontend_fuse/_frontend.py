@@ -3,124 +3,69 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from queue import SimpleQueue
-from types import FrameType
+
+import attrs
 
 from kvfs.capability import FrontendCapability
-from kvfs.errors import Conflict, KVFSError
+from kvfs.errors import Unsupported
 from kvfs.frontend import Frontend
-from kvfs_frontend_fuse._complaints import log
-from kvfs_frontend_fuse._mount import Mount, mount_at, release
-from kvfs_frontend_fuse._session import Session, VolumeAPI
+from kvfs.volume import Volume
 from kvfs_frontend_fuse._settings import FuseSettings
+from kvfs_frontend_fuse.mounting.mount import Mount, mount_at, release
+from kvfs_frontend_fuse.protocol.negotiate import Negotiated
+from kvfs_frontend_fuse.protocol.wire import OPCODES
+from kvfs_frontend_fuse.serving.complaints import log
+from kvfs_frontend_fuse.serving.ending import (
+    Service,
+    prompt_interpreter,
+    signals,
+    woken_by_signals,
+)
+from kvfs_frontend_fuse.serving.invalidation import Invalidator, Quiet, invalidating
+from kvfs_frontend_fuse.serving.session import Session, VolumeAPI
+from kvfs_frontend_fuse.workers.counters import Counters
+from kvfs_frontend_fuse.workers.supervisor import Supervisor, obstacle
 
 CAPABILITY = FrontendCapability(needs_target=True, writable=False, platforms=("linux",))
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_UNMOUNT_S = 10.0
-_SWITCH_INTERVAL_S = 0.0005
 
 
-class _Service:
-    """One mount being served, and the way to end it from elsewhere.
+@attrs.define
+class _All:
+    """A session that answers by itself until a crew does."""
 
-    The loop must go on while the mount is taken away, since that may ask the file system something:
-    hence a thread.  It is there from the start, so that a signal handler has but to put something
-    into a queue, which it may, whatever it interrupted.
-    """
+    _session: Session
+    _crew: Supervisor | None
 
-    def __init__(self, mount: Mount, session: Session) -> None:
-        self._mount = mount
-        self._session = session
-        self._orders: SimpleQueue[bool] = SimpleQueue()
-        self._unmounter = threading.Thread(target=self._await, name="kvfs-unmount", daemon=True)
-        self._unmounter.start()
-
-    def stop(self) -> None:
-        """Make the loop end.  From any thread, and from a signal handler."""
-        self._orders.put(True)
-
-    def close(self) -> None:
-        """The loop has ended: nothing more will come."""
-        self._orders.put(False)
-        self._unmounter.join(_UNMOUNT_S)
-
-    def _await(self) -> None:
-        if self._orders.get():
-            try:
-                self._unmount()
-            except KVFSError as error:
-                log.error("%s could not be unmounted: %s", self._mount.mount_point, error)
-            # Where it was in use, or somebody had detached it before, the loop still runs.
-            self._session.end()
-
-    def _unmount(self) -> None:
-        try:
-            self._mount.unmount()
-        except Conflict:
-            log.warning("%s is in use: detached while it was", self._mount.mount_point)
-            self._mount.unmount(force=True)
+    def end(self) -> None:
+        self._session.end()
+        if self._crew is not None:
+            self._crew.end()
 
 
-@contextmanager
-def _signals(handler: Callable[[], None]) -> Iterator[None]:
-    """Call ``handler`` on SIGINT, SIGTERM and SIGHUP, where this is the main thread.
-
-    One that was ignored stays ignored, as nohup(1) wants of SIGHUP.
-    """
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        handler()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
+def _answer(session: Session, crew: Supervisor | None) -> None:
+    """Have requests answered until the mount ends."""
+    if crew is None:
+        session.run()
         return
-    previous = {
-        number: signal.signal(number, on_signal)
-        for number in SIGNALS
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, was in previous.items():
-            signal.signal(number, was)
+    with woken_by_signals(crew.alarm):
+        crew.run()
 
 
 @contextmanager
-def _prompt_interpreter() -> Iterator[None]:
-    """Let no request wait long for the interpreter lock behind a thread that ingests.
-
-    Python lets a thread compute for 5 ms before another gets its turn; beside a running ingest that
-    is the 99th percentile of a read.  At 0.5 ms it is a third, and the ingest is no slower.
-    """
-    previous = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+def _counting(volume: VolumeAPI, workers: int) -> Iterator[Counters]:
+    """Counters of a mount, shown among the volume's metrics."""
+    counters = Counters(max(workers, 1))
+    withdraw = None
+    if isinstance(volume, Volume):
+        withdraw = volume.metrics.provide("fuse.requests", counters.totals)
     try:
-        yield
+        yield counters
     finally:
-        sys.setswitchinterval(previous)
-
-
-@contextmanager
-def _woken_by_signals(alarm: int) -> Iterator[None]:
-    """Let every signal write to ``alarm``, where this is the main thread.
-
-    Without that, one that arrives just before the loop begins to wait would not be seen until the
-    next request: Python runs handlers between bytecodes, and poll(2) waits on.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(previous)
+        if withdraw is not None:
+            withdraw()
+        counters.close()
 
 
 class FuseFrontend(Frontend):
@@ -130,7 +75,7 @@ class FuseFrontend(Frontend):
 
     def __init__(self, settings: FuseSettings) -> None:
         self._settings = settings
-        self._service: _Service | None = None
+        self._service: Service | None = None
         self._stopped = False
 
     def serve(self, volume: VolumeAPI, target: str, *, ready: Callable[[], None]) -> None:
@@ -145,31 +90,106 @@ class FuseFrontend(Frontend):
         :raises Invalid: it is not a directory, or not empty.
         :raises AlreadyExists: a KVFS that is alive is mounted there.
         :raises PermissionDenied: this user may not mount there.
-        :raises Unsupported: the kernel has no FUSE or one that is too old, or fusermount3 misses.
+        :raises Unsupported: the kernel has no FUSE or one that is too old, or fusermount3 misses,
+            or the workers that the settings ask for cannot be had.
+        :raises Unavailable: its workers die as soon as they are started.
         """
-        with _signals(self.stop), _prompt_interpreter():
-            mount = mount_at(
-                target, self._settings, volume_name=volume.name, read_only=volume.read_only
-            )
+        workers = self._workers(volume)
+        with signals(self.stop), prompt_interpreter(), _counting(volume, workers) as counters:
+            crew = self._crew(volume, counters) if workers else None
             try:
-                session = Session(mount.descriptor, volume, self._settings)
-            except BaseException:
-                os.close(mount.descriptor)
-                mount.unmount(force=True)
-                raise
-            service = self._service = _Service(mount, session)
-            try:
-                with _woken_by_signals(session.alarm):
-                    if self._stopped:
-                        service.stop()
-                    if session.negotiate() is not None:
-                        ready()
-                        session.run()
+                self._serve(volume, target, counters=counters, crew=crew, ready=ready)
             finally:
-                session.close()
-                service.close()
-                mount.unmount(force=True)  # where the loop ended for another reason
-                self._service = None
+                if crew is not None:
+                    crew.close()
+
+    def _serve(
+        self,
+        volume: VolumeAPI,
+        target: str,
+        *,
+        counters: Counters,
+        crew: Supervisor | None,
+        ready: Callable[[], None],
+    ) -> None:
+        mount = mount_at(
+            target, self._settings, volume_name=volume.name, read_only=volume.read_only
+        )
+        try:
+            session = Session(
+                mount.descriptor,
+                volume,
+                self._settings,
+                counts=counters.row(0)[:OPCODES],
+                stats=counters.as_json,
+            )
+        except BaseException:
+            os.close(mount.descriptor)
+            mount.unmount(force=True)
+            raise
+        invalidator = Invalidator(mount.descriptor)
+        service = self._service = Service(mount, Quiet(_All(session, crew), invalidator))
+        try:
+            with woken_by_signals(session.alarm), invalidating(volume, invalidator):
+                if self._stopped:
+                    service.stop()
+                agreed = session.negotiate()
+                if agreed is not None:
+                    crew = self._attached(crew, mount, agreed)
+                    ready()
+                    _answer(session, crew)
+        finally:
+            if crew is not None:
+                crew.close()
+            session.close()
+            service.close()
+            mount.unmount(force=True)  # where the loop ended for another reason
+            self._service = None
+
+    def _workers(self, volume: VolumeAPI) -> int:
+        """How many workers to have; 0: this process answers.
+
+        :raises Unsupported: there are to be some, and there cannot be.
+        """
+        wanted = self._settings.workers
+        if wanted == 0:
+            return 0
+        reason = obstacle(volume)
+        if reason is None:
+            return 1 if wanted is None else wanted
+        if wanted is None:
+            return 0
+        raise Unsupported(
+            f"{volume.name} cannot be served by workers: {reason} (workers = 0 serves it by one "
+            "process)"
+        )
+
+    def _crew(self, volume: VolumeAPI, counters: Counters) -> Supervisor | None:
+        assert isinstance(volume, Volume), "there was no obstacle"
+        try:
+            return Supervisor(volume, self._settings, counters=counters)
+        except Unsupported as error:
+            self._go_without(error)
+            return None
+
+    def _attached(
+        self, crew: Supervisor | None, mount: Mount, agreed: Negotiated
+    ) -> Supervisor | None:
+        """The crew, at work; or ``None`` if it cannot be and nobody asked for one."""
+        if crew is None:
+            return None
+        try:
+            crew.attach(mount.descriptor, agreed)
+        except Unsupported as error:
+            crew.close()
+            self._go_without(error)
+            return None
+        return crew
+
+    def _go_without(self, error: Unsupported) -> None:
+        if self._settings.workers is not None:
+            raise error
+        log.warning("the mount has no workers: %s", error)
 
     def stop(self) -> None:
         """End :meth:`serve`; from any thread or a signal handler, also before it began.

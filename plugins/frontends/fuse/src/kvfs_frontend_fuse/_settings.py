@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 
 import attrs
 
 from kvfs.config import Bytes, setting
 from kvfs.errors import Invalid
+
+WORKERS_MAX = 256
+
+
+def cores(text: str | None) -> set[int] | None:
+    """The cores that a setting names (``0-3,8``); ``None``: any.
+
+    :raises Invalid: it does not name cores that this process may use.
+    """
+    if text is None:
+        return None
+    found: set[int] = set()
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        if not (low.isdecimal() and (high.isdecimal() if dash else True)):
+            raise Invalid(f'cpus is {text!r}: it must name cores, as in "0-3,8"')
+        found.update(range(int(low), int(high or low) + 1))
+    allowed = os.sched_getaffinity(0)
+    if not found <= allowed:
+        names = ", ".join(map(str, sorted(allowed)))
+        raise Invalid(f"cpus is {text!r}: this process may use the cores {names}")
+    return found
 
 
 class ReadDirPlus(Enum):
@@ -32,9 +55,7 @@ class FuseSettings:
     fsname: str | None = setting(
         None, help="the source that mount(8) and df(1) show; unset: the name of the volume"
     )
-    xattrs: bool = setting(
-        True, help="serve extended attributes; off saves a request per file in ls -l"
-    )
+    xattrs: bool = setting(True, help="serve extended attributes; off: the kernel asks for none")
     readdirplus: ReadDirPlus = setting(
         ReadDirPlus.ALWAYS,
         help="listings carry attributes: always, never, or auto (where the kernel sees them used)",
@@ -48,6 +69,20 @@ class FuseSettings:
     max_background: int = setting(
         128, help="read-ahead requests that the kernel has under way at once"
     )
+    workers: int | None = setting(
+        None,
+        help="processes that answer; 0: this one does; unset: 1 where the engine can be shared",
+    )
+    push: bool = setting(
+        True, help="hand the kernel the files that will be read next (by workers only)"
+    )
+    push_files: int = setting(64, help="how many files are pushed ahead of a reader at most")
+    poll_us: int = setting(
+        50, help="microseconds that the device is polled before waiting for it; 0: never"
+    )
+    cpus: str | None = setting(
+        None, help='cores for the processes that answer, as in "0-3,8"; unset: the kernel chooses'
+    )
 
     def __attrs_post_init__(self) -> None:
         """Refuse what is out of range.
@@ -58,9 +93,14 @@ class FuseSettings:
             ("waiters", 1, 1024),
             ("max_readahead", 0, 1 << 30),
             ("max_background", 1, 65535),
+            ("push_files", 1, 4096),
+            ("poll_us", 0, 1000),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise Invalid(f"{name} is {value}: it must be from {low} to {high}")
+        if self.workers is not None and not 0 <= self.workers <= WORKERS_MAX:
+            raise Invalid(f"workers is {self.workers}: it must be from 0 to {WORKERS_MAX}")
+        cores(self.cpus)
         if self.fsname is not None and (not self.fsname or "\0" in self.fsname):
             raise Invalid("fsname must be text without NUL, and not empty")

@@ -102,9 +102,12 @@ def _serve(
         log=None if log is None else str(log),
     )
 
+    untold = [status_fd]
+
     def tell(message: str, code: int) -> None:
-        if status_fd is not None:
-            _background.report(status_fd, _background.Outcome(message=message, code=code))
+        # Once: the descriptor is closed then, and whoever waited for it has gone.
+        if untold and (descriptor := untold.pop()) is not None:
+            _background.report(descriptor, _background.Outcome(message=message, code=code))
 
     def ready(message: str) -> None:
         if status_fd is None:

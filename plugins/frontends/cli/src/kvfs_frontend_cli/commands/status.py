@@ -135,7 +135,13 @@ def _show_mount(mount: dict[str, Any]) -> None:
     if activity is None:
         _output.line("the daemon does not answer")
         return
-    _output.facts([("memory", f"{format_bytes(activity['resident_bytes_max'])} at most")])
+    _output.facts(
+        [("memory", f"{format_bytes(activity['resident_bytes_max'])} at most")]
+        + [
+            (f"process {pid}", f"{format_bytes(process['resident_bytes_max'])} at most")
+            for pid, process in activity["processes"].items()
+        ]
+    )
     for report in activity["ingesting"]:
         done = format_bytes(report["archive_bytes_read"])
         total = format_bytes(report["archive_bytes"])
@@ -143,16 +149,23 @@ def _show_mount(mount: dict[str, Any]) -> None:
             f"fetching {_output.printable(report['object'])}: {report['members']:,} members, "
             f"{done} of {total}"
         )
-    rows = [_metric(name, metric) for name, metric in activity["metrics"].items()]
+    rows = [row for name, metric in activity["metrics"].items() for row in _metric(name, metric)]
     if rows:
         _output.table(("METRIC", "COUNT", "MEAN", "MEDIAN", "99 %", "MAX"), rows)
 
 
-def _metric(name: str, metric: dict[str, Any]) -> tuple[str, ...]:
+def _metric(name: str, metric: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The rows of a counter, of a histogram, or of a number of named counts."""
     if "value" in metric:
-        return (name, f"{metric['value']:,}", "", "", "", "")
+        return [_counted(name, metric["value"])]
+    if "count" not in metric:
+        return [_counted(f"{name}.{part}", number) for part, number in metric.items()]
     times = (format_seconds(metric[key]) for key in ("mean_s", "p50_s", "p99_s", "max_s"))
-    return (name, f"{metric['count']:,}", *times)
+    return [(name, f"{metric['count']:,}", *times)]
+
+
+def _counted(name: str, number: int) -> tuple[str, ...]:
+    return (name, f"{number:,}", "", "", "", "")
 
 
 def _size(count: int | None) -> str:

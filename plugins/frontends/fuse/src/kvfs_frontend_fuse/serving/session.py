@@ -2,24 +2,23 @@
 
 One thread reads the device and answers everything whose contents are there; it makes one call of
 the file system and one writev(2) per request, and keeps no state between requests: FUSE without
-OPEN has none.  What has to wait goes to :mod:`kvfs_frontend_fuse._waiters`.
+OPEN has none.  What has to wait goes to :mod:`.waiters`; what is worth having ready is pushed by
+:mod:`kvfs_frontend_fuse.pushing`.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable, MutableSequence
 from typing import Protocol
 
 from kvfs.errors import Unavailable
 from kvfs.files import NotResident
-from kvfs_frontend_fuse._complaints import Complaints, log
-from kvfs_frontend_fuse._device import Device
-from kvfs_frontend_fuse._negotiate import REQUEST_BYTES, Negotiated, answer_init
-from kvfs_frontend_fuse._operations import BODY, FilesAPI, Operations, Reply
-from kvfs_frontend_fuse._settings import FuseSettings
-from kvfs_frontend_fuse._waiters import Waiters
-from kvfs_frontend_fuse._wire import (
+from kvfs_frontend_fuse._settings import FuseSettings, cores
+from kvfs_frontend_fuse.protocol.negotiate import REQUEST_BYTES, Negotiated, answer_init
+from kvfs_frontend_fuse.protocol.operations import BODY, FilesAPI, Operations, Reply
+from kvfs_frontend_fuse.protocol.wire import (
     IN_HEADER,
     INTERRUPT_IN,
     NO_REPLY,
@@ -28,6 +27,11 @@ from kvfs_frontend_fuse._wire import (
     REQUEST_MIN,
     Opcode,
 )
+from kvfs_frontend_fuse.pushing.pusher import Pusher
+from kvfs_frontend_fuse.pushing.streams import FollowingAPI
+from kvfs_frontend_fuse.serving.complaints import Complaints, log
+from kvfs_frontend_fuse.serving.device import Device
+from kvfs_frontend_fuse.serving.waiters import Waiters
 
 READ_FAILURES_MAX = 1000
 """So many reads of the device may fail in a row before the session gives up."""
@@ -50,6 +54,9 @@ class VolumeAPI(Protocol):
         :param wait: block until what a call needs has arrived, instead of raising ``NotResident``.
         """
 
+    def following(self) -> FollowingAPI | None:
+        """What a reader will read next, for one thread; ``None``: that cannot be known."""
+
 
 class Session:
     """One mount's conversation with the kernel, from INIT to the end.
@@ -57,17 +64,39 @@ class Session:
     :meth:`negotiate`, :meth:`run` and :meth:`close` belong to one thread.
 
     :param descriptor: the open device; the session owns it.
+    :param counts: by opcode, the requests so far; grows in place.
+    :param stats: the value of the virtual attribute of the root (see
+        :data:`~kvfs_frontend_fuse.protocol.operations.STATS_XATTR`).
+    :param pushes: may contents be pushed?  Only where this process is replaced when it is killed.
+    :param on_foreign_interrupt: called by the loop with the ``unique`` of a request that was
+        interrupted and does not wait here: it may wait at another reader of the same mount.
     """
 
-    def __init__(self, descriptor: int, volume: VolumeAPI, settings: FuseSettings) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        volume: VolumeAPI,
+        settings: FuseSettings,
+        *,
+        counts: MutableSequence[int] | memoryview[int] | None = None,
+        stats: Callable[[], bytes] | None = None,
+        pushes: bool = False,
+        on_foreign_interrupt: Callable[[int], None] | None = None,
+    ) -> None:
+        self._volume = volume
         self._settings = settings
+        self._pushes = pushes and settings.push
+        self._on_foreign_interrupt = on_foreign_interrupt
+        self._pusher: Pusher | None = None
+        self._counts = [0] * OPCODES if counts is None else counts
         self._complaints = Complaints()
-        self._device = Device(descriptor, self._complaints)
+        self._device = Device(descriptor, self._complaints, poll_us=settings.poll_us)
         self._request = bytearray(REQUEST_BYTES)
         self._ending = False
+        self._over = False
         self._read_failures = 0
         xattrs = settings.xattrs
-        self._operations = Operations(volume.files(wait=False), xattrs=xattrs)
+        self._operations = Operations(volume.files(wait=False), xattrs=xattrs, stats=stats)
         self._operations.table[Opcode.INTERRUPT] = self._interrupt
         self._waiters = Waiters(
             self._device,
@@ -84,7 +113,19 @@ class Session:
     def end(self) -> None:
         """Leave the loop, now.  From any other thread."""
         self._ending = True
+        if self._pusher is None:
+            self._leave()
+        else:
+            self._pusher.stop()
+
+    def _leave(self) -> None:
+        self._over = True
         self._device.wake()
+
+    @property
+    def pusher(self) -> Pusher | None:
+        """Whoever pushes contents, while the loop runs."""
+        return self._pusher
 
     def close(self) -> None:
         """Close the device and end the waiting threads.  Again is allowed, and does nothing."""
@@ -119,7 +160,7 @@ class Session:
 
     def _receive(self) -> int | None:
         """Read one request; its size, or ``None`` at the end."""
-        while not self._ending:
+        while not self._over:
             try:
                 return os.readv(self._device.descriptor, [self._request]) or None
             except BlockingIOError:
@@ -143,6 +184,25 @@ class Session:
 
         :raises Unavailable: the device fails for a reason unknown.
         """
+        if (cpus := cores(self._settings.cpus)) is not None:
+            os.sched_setaffinity(0, cpus)
+        pusher = self._start_pushing()
+        try:
+            self._loop(None if pusher is None else pusher.saw)
+        finally:
+            if pusher is not None:
+                pusher.stop()
+                pusher.close()
+
+    def _start_pushing(self) -> Pusher | None:
+        following = self._volume.following() if self._pushes else None
+        if following is not None:
+            self._pusher = Pusher(self._device, following, self._settings, on_end=self._leave)
+            if self._ending:
+                self._pusher.stop()
+        return self._pusher
+
+    def _loop(self, saw_read: Callable[[int, int], None] | None) -> None:
         # This loop is the hot path of the project: everything it touches is a local name.
         descriptor = self._device.descriptor
         request = self._request
@@ -150,11 +210,11 @@ class Session:
         table = self._operations.table
         readv, writev, wait = os.readv, os.writev, self._device.wait
         unpack, pack = IN_HEADER.unpack_from, OUT_HEADER.pack
-        head = OUT_HEADER.size
+        head, counts, read = OUT_HEADER.size, self._counts, Opcode.READ.value
         # A view held by an idle mount keeps the engine from reusing pages that an ingest frees.
         idle = self._operations.files.close
         reply: Reply
-        while not self._ending:
+        while not self._over:
             try:
                 size = readv(descriptor, into)
             except BlockingIOError:
@@ -169,10 +229,11 @@ class Session:
                     return
                 self._complaints.malformed(0, size)
                 continue
-            length, opcode, unique, inode, _, _, _, _, _ = unpack(request)
+            length, opcode, unique, inode, _, _, reader, _, _ = unpack(request)
             if opcode >= OPCODES or length != size or size < REQUEST_MIN[opcode]:
                 self._refuse(opcode, unique, length, size)
                 continue
+            counts[opcode] += 1
             try:
                 reply = table[opcode](inode, request, size)
             except NotResident:
@@ -192,6 +253,8 @@ class Session:
                     writev(descriptor, (pack(total, 0, unique), *reply))
             except OSError as error:
                 self._device.refused(opcode, unique, error)
+            if opcode == read and saw_read is not None:
+                saw_read(inode, reader)
 
     def _refuse(self, opcode: int, unique: int, length: int, size: int) -> None:
         """Answer a request that is malformed, or of a protocol newer than ours."""
@@ -208,9 +271,16 @@ class Session:
         One that was answered meanwhile is of no interest to anybody: an INTERRUPT has no reply.
         """
         (unique,) = INTERRUPT_IN.unpack_from(request, BODY)
-        if self._waiters.interrupt(unique):
-            self._device.reply(Opcode.INTERRUPT, unique, errno.EINTR)
+        if not self.interrupt(unique) and self._on_foreign_interrupt is not None:
+            self._on_foreign_interrupt(unique)
         return None
+
+    def interrupt(self, unique: int) -> bool:
+        """Answer a request with EINTR if it waits here; did it?  From any thread."""
+        if not self._waiters.interrupt(unique):
+            return False
+        self._device.reply(Opcode.INTERRUPT, unique, errno.EINTR)
+        return True
 
     def _has_ended(self, error: OSError) -> bool:
         """Judge a failed read of the device."""

@@ -6,7 +6,7 @@ import errno
 import logging
 
 from kvfs.errors import KVFSError, errno_of
-from kvfs_frontend_fuse._wire import Opcode
+from kvfs_frontend_fuse.protocol.wire import Opcode
 
 log = logging.getLogger("kvfs_frontend_fuse")
 KINDS_MAX = 256

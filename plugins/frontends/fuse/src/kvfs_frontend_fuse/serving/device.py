@@ -7,12 +7,16 @@ import os
 import select
 from collections.abc import Callable
 from threading import Lock
+from time import perf_counter
 
-from kvfs_frontend_fuse._complaints import Complaints
-from kvfs_frontend_fuse._operations import Reply
-from kvfs_frontend_fuse._wire import OUT_HEADER
+from kvfs_frontend_fuse.protocol.operations import Reply
+from kvfs_frontend_fuse.protocol.wire import OUT_HEADER
+from kvfs_frontend_fuse.serving.complaints import Complaints
 
-_IDLE_AFTER_MS = 100
+_IDLE_AFTER_S = 0.1
+_POLL_START_S = 10e-6
+_WAKE_S = 50e-6
+"""What being woken on another core adds to the time that a request was away."""
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTCONN, errno.ECONNABORTED})
 """Replying failed since nobody waits for it: the caller was killed, or the mount has ended."""
 
@@ -28,17 +32,23 @@ class Device:
     would end it where a mount that is in use was detached.  Reading first and polling only where
     there is nothing costs too little to be measured (a 20,000-file pass, blocking against this).
 
+    :ivar crowded: another thread is at work: no polling, which would take turns with it.
     :ivar alarm: a byte written here ends the wait, as :func:`signal.set_wakeup_fd` wants it.
     """
 
-    def __init__(self, descriptor: int, complaints: Complaints) -> None:
+    def __init__(self, descriptor: int, complaints: Complaints, *, poll_us: int = 0) -> None:
+        """:param poll_us: how long at most to poll before blocking, where that pays."""
         os.set_blocking(descriptor, False)
         self.descriptor = descriptor
         self._awake, self.alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        events = select.poll()
-        events.register(descriptor, select.POLLIN)
-        events.register(self._awake, select.POLLIN)
-        self._poll = events.poll
+        self._events = select.epoll()
+        # Exclusive: a request wakes one of the workers that wait, not all of them.
+        self._events.register(descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self._events.register(self._awake, select.EPOLLIN)
+        # On one core, polling would keep away the very process that is to ask.
+        self._poll_max_s = poll_us * 1e-6 if len(os.sched_getaffinity(0)) > 1 else 0.0
+        self._poll_s = 0.0
+        self.crowded = False
         self._complaints = complaints
         self._lock = Lock()
         self._closed = False
@@ -75,13 +85,36 @@ class Device:
     def wait(self, on_idle: Callable[[], None] | None = None) -> None:
         """Block until there is a request to read, the mount has ended, or somebody wakes it.
 
+        Polls for a moment before it blocks, if that would have caught the last requests: to be
+        woken on another core costs as much as ten requests.  The moment grows and shrinks as in
+        the kernel's own halt polling, so a mount that is seldom asked does not poll at all.
+
         :param on_idle: called once when nothing has come for a while.
         """
-        events = self._poll(_IDLE_AFTER_MS)
+        poll = self._events.poll
+        start = perf_counter()
+        end = start if self.crowded else start + self._poll_s
+        while perf_counter() < end:
+            if events := poll(0):
+                self._take(events)
+                return
+        events = poll(_IDLE_AFTER_S)
+        if self._poll_max_s:
+            self._adapt(perf_counter() - start)
         if not events:
             if on_idle is not None:
                 on_idle()
-            events = self._poll()
+            events = poll()
+        self._take(events)
+
+    def _adapt(self, waited_s: float) -> None:
+        """Blocking took so long, polling included: would a longer poll have been better?"""
+        if waited_s < self._poll_max_s + _WAKE_S:
+            self._poll_s = min(max(2 * self._poll_s, _POLL_START_S), self._poll_max_s)
+        else:
+            self._poll_s = self._poll_s / 2 if self._poll_s > _POLL_START_S else 0.0
+
+    def _take(self, events: list[tuple[int, int]]) -> None:
         for descriptor, _ in events:
             if descriptor == self._awake:
                 os.read(self._awake, 4096)
@@ -100,5 +133,6 @@ class Device:
         with self._lock:
             if not self._closed:
                 self._closed = True
+                self._events.close()
                 for descriptor in (self.descriptor, self._awake, self.alarm):
                     os.close(descriptor)

@@ -216,6 +216,9 @@ fuse_fallocate_in         fh:Q offset:Q length:Q mode:I padding:I
 fuse_lseek_in             fh:Q offset:Q whence:I padding:I
 fuse_copy_file_range_in   fh_in:Q off_in:Q nodeid_out:Q fh_out:Q off_out:Q len:Q flags:Q
 fuse_syncfs_in            padding:Q
+fuse_notify_inval_inode_out ino:Q off:q len:q
+fuse_notify_inval_entry_out parent:Q namelen:I flags:I
+fuse_notify_store_out     nodeid:Q offset:Q size:I padding:I
 fuse_statx_in             getattr_flags:I reserved:I fh:Q sx_flags:I sx_mask:I
 """
 
@@ -240,6 +243,9 @@ READ_IN = LAYOUTS["fuse_read_in"].struct
 GETXATTR_IN = LAYOUTS["fuse_getxattr_in"].struct
 GETXATTR_OUT = LAYOUTS["fuse_getxattr_out"].struct
 INTERRUPT_IN = LAYOUTS["fuse_interrupt_in"].struct
+INVAL_INODE_OUT = LAYOUTS["fuse_notify_inval_inode_out"].struct
+INVAL_ENTRY_OUT = LAYOUTS["fuse_notify_inval_entry_out"].struct
+NOTIFY_STORE_OUT = LAYOUTS["fuse_notify_store_out"].struct
 
 NEGATIVE_ENTRY_OUT = Struct("=16xQ104x")
 """``struct fuse_entry_out`` of a name that is absent: node 0, and for how long."""

@@ -2,9 +2,9 @@
 
 A handler takes ``(inode, request, size)``: the node the request names, the buffer that begins with
 it, and its length in bytes (what follows in the buffer is left from other requests).  The caller
-has checked ``size`` against :data:`~kvfs_frontend_fuse._wire.REQUEST_MIN`.  A handler returns
+has checked ``size`` against :data:`.wire.REQUEST_MIN`.  A handler returns
 
-- buffers, the body of a reply (at most :data:`~kvfs_frontend_fuse._wire.IOV_MAX` - 1 of them),
+- buffers, the body of a reply (at most :data:`.wire.IOV_MAX` - 1 of them),
 - an errno, as a positive ``int``,
 - ``None``: there is to be no reply,
 
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kvfs.files import Buffer, StatFS
-from kvfs_frontend_fuse._wire import (
+from kvfs_frontend_fuse.protocol.wire import (
     GETXATTR_IN,
     GETXATTR_OUT,
     IN_HEADER,
@@ -39,6 +39,10 @@ READ_MAX = 32 << 20
 _LOOKUP_MAX = BODY + 255 + 1
 """A name of NAME_MAX bytes and its NUL; the kernel itself passes on up to 4095 for FUSE."""
 _XATTR_NAME = BODY + GETXATTR_IN.size
+STATS_XATTR = b"user.kvfs.requests"
+"""Not listed; JSON: how many requests of each kind the mount has had."""
+_ROOT = 1
+_NOT_IN_FORCE = (b"security.", b"system.posix_acl_")
 
 # Answers that make the kernel stop asking for good, and do what is right instead: files and
 # directories need no open (pages and listings are kept), closing needs no flush, permissions are
@@ -139,10 +143,14 @@ class Operations:
 
     :param xattrs: ``False``: the first question for an extended attribute is answered so that the
         kernel never asks again.
+    :param stats: the value of the attribute :data:`STATS_XATTR` of the root of the mount.
     """
 
-    def __init__(self, files: FilesAPI, *, xattrs: bool) -> None:
+    def __init__(
+        self, files: FilesAPI, *, xattrs: bool, stats: Callable[[], bytes] | None = None
+    ) -> None:
         self.files = files
+        self._stats = stats
         self.table: list[Handler] = [_constant(errno.ENOSYS)] * OPCODES
         for opcodes, reply in (
             (_NEVER_AGAIN, errno.ENOSYS),
@@ -231,9 +239,14 @@ class Operations:
         """An extended attribute, or its size where no room is offered."""
         if request.find(0, _XATTR_NAME, size) != size - 1:
             return errno.EINVAL
-        value = self.files.getxattr(inode, bytes(request[_XATTR_NAME : size - 1]))
+        name = bytes(request[_XATTR_NAME : size - 1])
+        if inode == _ROOT and name == STATS_XATTR and self._stats is not None:
+            return self._sized(self._stats(), request)
+        value = self.files.getxattr(inode, name)
         if value is None:
-            return errno.ENODATA
+            # "Not supported" is for the whole mount, and programs that look for labels and ACLs of
+            # every file (ls -l) then stop asking.
+            return errno.EOPNOTSUPP if name.startswith(_NOT_IN_FORCE) else errno.ENODATA
         return self._sized(value, request)
 
     def listxattr(self, inode: int, request: bytes | bytearray, size: int) -> Reply:

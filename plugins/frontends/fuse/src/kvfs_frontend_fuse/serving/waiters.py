@@ -16,9 +16,9 @@ from threading import Lock, Thread
 from time import monotonic
 from typing import NamedTuple
 
-from kvfs_frontend_fuse._complaints import Complaints, log
-from kvfs_frontend_fuse._device import Device
-from kvfs_frontend_fuse._operations import Operations, Reply
+from kvfs_frontend_fuse.protocol.operations import Operations, Reply
+from kvfs_frontend_fuse.serving.complaints import Complaints, log
+from kvfs_frontend_fuse.serving.device import Device
 
 JOIN_S = 2.0
 """How long :meth:`Waiters.close` waits for threads that are in the middle of a call."""

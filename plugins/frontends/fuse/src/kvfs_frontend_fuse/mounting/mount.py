@@ -23,10 +23,17 @@ from kvfs.errors import (
     Unavailable,
     Unsupported,
 )
-from kvfs_frontend_fuse import _fusermount
-from kvfs_frontend_fuse._mountinfo import FSTYPE, MountInfo, is_dead, mounts, resolve, top_mount
 from kvfs_frontend_fuse._settings import FuseSettings
-from kvfs_frontend_fuse._syscalls import MountFlag, UnmountFlag, mount, umount2
+from kvfs_frontend_fuse.mounting import fusermount
+from kvfs_frontend_fuse.mounting.mountinfo import (
+    FSTYPE,
+    MountInfo,
+    is_dead,
+    mounts,
+    resolve,
+    top_mount,
+)
+from kvfs_frontend_fuse.mounting.syscalls import MountFlag, UnmountFlag, mount, umount2
 
 DEVICE = "/dev/fuse"
 _SUBTYPE = FSTYPE.removeprefix("fuse.").encode()
@@ -78,7 +85,7 @@ def mount_at(target: str, settings: FuseSettings, *, volume_name: str, read_only
     else:
         if read_only:
             options.append(b"ro")
-        descriptor = _fusermount.mount(
+        descriptor = fusermount.mount(
             os.fsencode(mount_point), options, source=source, subtype=_SUBTYPE
         )
     found = top_mount(mount_point)
@@ -218,7 +225,7 @@ def _unmount(mount_point: Path, *, force: bool) -> None:
             flags = UnmountFlag.NOFOLLOW | (UnmountFlag.DETACH if force else 0)
             umount2(path, UnmountFlag(flags))
         else:
-            _fusermount.unmount(path, lazy=force)
+            fusermount.unmount(path, lazy=force)
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise _in_use(mount_point) from error

@@ -10,7 +10,7 @@ import attrs
 
 from kvfs.errors import Unsupported
 from kvfs_frontend_fuse._settings import FuseSettings, ReadDirPlus
-from kvfs_frontend_fuse._wire import (
+from kvfs_frontend_fuse.protocol.wire import (
     IN_HEADER,
     INIT_IN,
     INIT_IN_SHORT,
@@ -38,6 +38,7 @@ _WANTED = (
     | InitFlag.EXPLICIT_INVAL_DATA  # pages stay until they are invalidated: sealed data
     | InitFlag.MAX_PAGES
     | InitFlag.INIT_EXT
+    | InitFlag.HAS_RESEND  # what a killed worker left unanswered is asked again
 )
 """What a read-only tree of sealed contents profits from.
 

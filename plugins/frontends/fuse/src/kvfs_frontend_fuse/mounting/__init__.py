@@ -1,0 +1,1 @@
+"""Mounts: made, found in the mount table, and taken away."""

@@ -1,0 +1,1 @@
+"""The kernel's FUSE protocol: layouts, INIT, and one handler per opcode."""

@@ -1,0 +1,1 @@
+"""Contents before they are asked for."""
