@@ -72,6 +72,9 @@ ALSO_SEEN = {
         *("kvfs.kv.Buffer", "kvfs.kv.KVStore", "kvfs.kv.prefix_end"),  # inspect shows raw records
         "kvfs_frontend_fuse.mounts",  # whose mounts have lost their server; where it is installed
     ),
+    "kvfs_frontend_pyfuse3": (
+        "kvfs_frontend_fuse.binding",  # a mount is made, ended and complained of in one way
+    ),
 }
 """What single plugins see besides, with the reason."""
 
@@ -298,7 +301,7 @@ def _uses(source_root: Path, *names: str) -> list[str]:
 
 def test_only_the_cli_reads_arguments_environment_and_terminal() -> None:
     """The FUSE frontend hands the environment on to the setuid helper that mounts for users."""
-    hands_on = "plugins/frontends/fuse/src/kvfs_frontend_fuse/_fusermount.py:"
+    hands_on = "plugins/frontends/fuse/src/kvfs_frontend_fuse/mounting/fusermount.py:"
     names = ("sys.argv", "os.environ", "os.environb", "os.getenv", "input", "print")
     found = [
         use

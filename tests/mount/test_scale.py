@@ -1,6 +1,9 @@
 """Many files, large directories, many tarballs; and a daemon whose memory does not follow them.
 
 Reduced sizes, which a test run can afford; the full ones are in ``benchmarks/``.
+
+Over the direct binding only: what is at stake here is the memory of its loop and of an ingest, and
+a quarter of a million requests through libfuse and trio would take most of a minute.
 """
 
 from __future__ import annotations
@@ -44,6 +47,12 @@ def make_tarball(archive: Path, names: list[str]) -> None:
 def spread(count: int) -> list[str]:
     """Names of so many files in directories of fifty."""
     return [f"d{at // FILES_PER_DIRECTORY:04}/f{at:06}" for at in range(count)]
+
+
+@pytest.fixture(scope="module")
+def frontend() -> str:
+    """The one that has to be fast."""
+    return "fuse"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,98 @@
+"""The frontend: a mount as the direct binding makes it, served through pyfuse3."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from kvfs.capability import FrontendCapability
+from kvfs.frontend import Frontend
+from kvfs_frontend_fuse.binding import (
+    FuseSettings,
+    Service,
+    mount_at,
+    prompt_interpreter,
+    release,
+    signals,
+)
+from kvfs_frontend_pyfuse3._session import ChangingVolume, Session
+from kvfs_frontend_pyfuse3._settings import Pyfuse3Settings
+
+CAPABILITY = FrontendCapability(needs_target=True, writable=False, platforms=("linux",))
+
+
+class Pyfuse3Frontend(Frontend):
+    """Serves a volume as a mounted file system: one mount at a time, and none after a stop."""
+
+    capability = CAPABILITY
+
+    def __init__(self, settings: Pyfuse3Settings) -> None:
+        self._settings = settings
+        self._service: Service | None = None
+        self._stopped = False
+
+    def serve(self, volume: ChangingVolume, target: str, *, ready: Callable[[], None]) -> None:
+        """Mount ``volume`` at the directory ``target`` and serve it; blocks.
+
+        Returns after somebody unmounted it, after :meth:`stop`, and, in the main thread, after
+        SIGINT, SIGTERM or SIGHUP; nothing is mounted then.  What a killed server left at
+        ``target`` is detached first.
+
+        :param ready: called once, when the mount answers.
+        :raises NotFound: ``target`` does not exist.
+        :raises Invalid: it is not a directory, or not empty.
+        :raises AlreadyExists: a KVFS that is alive is mounted there.
+        :raises Conflict: this process serves another mount through pyfuse3.
+        :raises PermissionDenied: this user may not mount there.
+        :raises Unsupported: the kernel has no FUSE, or fusermount3 misses.
+        """
+        settings = self._settings
+        options = FuseSettings(
+            allow_other=settings.allow_other,
+            default_permissions=settings.default_permissions,
+            nonempty=settings.nonempty,
+            fsname=settings.fsname,
+        )
+        with signals(self.stop), prompt_interpreter():
+            mount = mount_at(target, options, volume_name=volume.name, read_only=volume.read_only)
+            try:
+                session = Session(mount.descriptor, volume, settings)
+            except BaseException:
+                os.close(mount.descriptor)
+                mount.unmount(force=True)
+                raise
+            service = self._service = Service(mount, session)
+            try:
+                if self._stopped:
+                    service.stop()
+                session.run(ready)
+            finally:
+                session.close()
+                service.close()
+                mount.unmount(force=True)  # where the loop ended for another reason
+                self._service = None
+
+    def stop(self) -> None:
+        """End :meth:`serve`; from any thread or a signal handler, also before it began.
+
+        The mount is gone when ``serve`` returns, at once: where it is in use, open files fail
+        with ENOTCONN from then on.  To wait for users instead, unmount with :meth:`release`.
+        """
+        self._stopped = True
+        if self._service is not None:
+            self._service.stop()
+
+    def release(self, target: str, *, force: bool = False) -> None:
+        """Unmount ``target``, which another process serves or served, through whatever binding.
+
+        :param force: detach it even while it is in use; its server ends when the last user does.
+        :raises NotFound: no KVFS is mounted there.
+        :raises Conflict: it is in use.
+        :raises PermissionDenied: somebody else mounted it.
+        """
+        release(target, force=force)
+
+
+def open_frontend(settings: Pyfuse3Settings) -> Pyfuse3Frontend:
+    """The factory that :data:`kvfs_frontend_pyfuse3.DRIVER` names."""
+    return Pyfuse3Frontend(settings)
