@@ -27,9 +27,9 @@ unit:             ## each member by itself, as it would be tested on its own; th
 		echo "== $$member"; $(PYTEST) -q $$member/tests || exit 1; done
 	@echo "== tests"; $(PYTEST) -q tests
 
-bench: setup      ## the figures of benchmarks/README.md (minutes, and gigabytes of disk)
-	.venv/bin/python -m pip install -q ratarmount
-	.venv/bin/python benchmarks/run.py
+bench: setup      ## the figures of benchmarks/README.md (an hour, and 20 GB of disk)
+	.venv/bin/python -m pip install -q ratarmount -e ./benchmarks
+	@for suite in ingest large catalogue mount; do .venv/bin/kvfs bench $$suite || exit 1; done
 
 docs: dev         ## write the generated tables of docs/reference anew
 	.venv/bin/python docs/generate.py

@@ -33,6 +33,8 @@ from kvfs.tar import problems
 from kvfs.tar.problems import ProblemKind
 from kvfs.tarballs.settings import IngestSettings
 from kvfs.volume import VolumeSettings
+from kvfs_bench._commands import COMMANDS as BENCH_COMMANDS
+from kvfs_bench._commands import GROUP as BENCH_GROUP
 from kvfs_frontend_cli._app import make_app
 from kvfs_frontend_cli._commands import COMMANDS, GROUPS
 from kvfs_frontend_cli._exits import EXIT_OF_KIND, MEANINGS
@@ -237,7 +239,7 @@ def errors_page() -> str:
     return "\n\n".join(
         (
             "# Errors and exit codes",
-            "Every failure is one of ten kinds. A mount answers with the errno, the command line "
+            "Every failure is one of these kinds. A mount answers with the errno, the command line "
             "with the exit code.",
             table(columns, kinds),
             "## Exit codes of `kvfs`",
@@ -285,6 +287,10 @@ def commands_page() -> str:
             if command.group == group:
                 text = help_text(app, command.name.split())
                 parts += [f"### `kvfs {command.name}`", f"```text\n{text}\n```"]
+    parts.append(f"## {BENCH_GROUP}")
+    for bench in BENCH_COMMANDS:
+        text = help_text(app, bench.name.split())
+        parts += [f"### `kvfs {bench.name}`", f"```text\n{text}\n```"]
     return "\n\n".join(parts)
 
 

@@ -1,1 +1,0 @@
-"""The parts of the benchmark harness; ``run.py`` is the way in."""

@@ -1,0 +1,121 @@
+"""The table of ``kvfs bench``: names, one line each, examples; the code is imported for one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+GROUP: Final = "Measure"
+SUMMARY: Final = "Measure KVFS beside the local disk and its peers, on this machine."
+DETAIL: Final = (
+    "Contestants take turns, every answer is compared with the truth, and every row says in which "
+    "state the caches were. Runs best as root, who may drop the kernel's caches and mount images."
+)
+
+
+@attrs.frozen(kw_only=True)
+class Command:
+    """One command of the group."""
+
+    name: str
+    target: str
+    """``module:function`` below ``kvfs_bench.commands``."""
+    summary: str
+    detail: str
+    examples: tuple[tuple[str, str], ...]
+    """What to type, and what it does."""
+
+    @property
+    def epilogue(self) -> str:
+        """The examples as help shows them."""
+        width = max(len(typed) for typed, _ in self.examples)
+        lines = [f"  {typed:<{width}}  {does}" for typed, does in self.examples]
+        return "\n".join(["Examples:", *lines])
+
+
+COMMANDS: Final = (
+    Command(
+        name="bench mount",
+        target="mount:mount",
+        summary="Read the same files through every engine and frontend, and through others.",
+        detail=(
+            "find, listings, reading in several orders by a compiled reader and by Python, tar, "
+            "grep, an import and git status; against ext4, tmpfs, squashfuse_ll, ratarmount, "
+            "archivemount and a C server over the same records, whichever can be had. "
+            "At full scale it takes 15 GB of disk, as much memory, and 25 minutes."
+        ),
+        examples=(
+            ("kvfs bench mount --quick", "all of it, small: two minutes"),
+            ("kvfs bench mount --html report.html", "in full, as a page with plots"),
+            ("kvfs bench mount --work read-c --work tar --rounds 5", "two works, more often"),
+            ("kvfs bench mount --scale 0.1 --cpu 0 --json out.json", "all on one core"),
+        ),
+    ),
+    Command(
+        name="bench requests",
+        target="requests:requests",
+        summary="What a request costs the daemon: in the engine, the model and the binding.",
+        detail="LOOKUP, GETATTR, READ and READDIRPLUS over 20,000 files, without a mount.",
+        examples=(
+            ("kvfs bench requests --quick", "small: seconds"),
+            ("kvfs bench requests --cpu 0 --rounds 9", "on one core, more often"),
+        ),
+    ),
+    Command(
+        name="bench ingest",
+        target="ingest:ingest",
+        summary="Fetch one tarball of small files, against tar xf and ratarmount's index.",
+        detail="100,000 files of 1-64 KiB; 14 GB of disk at full scale.",
+        examples=(
+            ("kvfs bench ingest --quick", "small: seconds"),
+            ("kvfs bench ingest --scratch /disk/bench --keep", "on another disk; inputs stay"),
+        ),
+    ),
+    Command(
+        name="bench large",
+        target="large:large",
+        summary="Fetch, list and read large tarballs, and watch the daemon's memory.",
+        detail="Up to 500,000 files in 5,000 directories, and 1,000,000 files in one.",
+        examples=(
+            ("kvfs bench large --quick", "small: seconds"),
+            ("kvfs bench large --rounds 1 --markdown out.md", "once, as Markdown"),
+        ),
+    ),
+    Command(
+        name="bench catalogue",
+        target="catalogue:catalogue",
+        summary="Mount and list a folder of very many tarballs.",
+        detail="100,000 tarballs of one tiny file each, with no cache and with one.",
+        examples=(
+            ("kvfs bench catalogue --quick", "small: seconds"),
+            ("kvfs bench catalogue --rounds 5 --json out.json", "more rounds, as JSON"),
+        ),
+    ),
+)
+"""A command that is added later is a module of ``kvfs_bench.commands`` and an entry here."""
+
+
+def add(app: App) -> None:
+    """Register the group and its commands."""
+    from cyclopts import App, Group
+
+    bench = App(
+        name="bench",
+        help=f"{SUMMARY}\n\n{DETAIL}",
+        help_epilogue="",
+        help_format="plaintext",
+        group=Group(GROUP, sort_key=100),
+    )
+    for command in COMMANDS:
+        bench.command(
+            f"kvfs_bench.commands.{command.target}",
+            name=command.name.partition(" ")[2],
+            help=f"{command.summary}\n\n{command.detail}",
+            help_epilogue=command.epilogue,
+            help_format="plaintext",
+        )
+    app.command(bench)

@@ -1,0 +1,1 @@
+"""Inputs out of seeds: trees of files as tarballs, and what reading them has to give."""

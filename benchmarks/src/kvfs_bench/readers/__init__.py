@@ -1,0 +1,1 @@
+"""The programs that read what is served: in Python, compiled, and without a mount."""

@@ -1,0 +1,104 @@
+"""Bar charts as inline SVG, coloured by the style sheet of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import attrs
+
+_LABEL_PX = 210
+_PLOT_PX = 430
+_VALUE_PX = 190
+_ROW_PX = 24
+_BAR_PX = 14
+_AXIS_PX = 24
+_TICKS = (0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+
+
+@attrs.frozen(kw_only=True)
+class Bar:
+    """One bar."""
+
+    label: str
+    value: float | None
+    """``None``: no bar, only the text."""
+    low: float | None = None
+    high: float | None = None
+    """Ends of the whisker."""
+    text: str
+    """Beside the bar."""
+    kind: str = "peer"
+    """Its colour: ``ours``, ``peer`` or ``reference``."""
+
+
+def chart(bars: Sequence[Bar], *, unit: str, mark: float | None = None) -> str:
+    """Horizontal bars from 0 on one linear axis.
+
+    :param mark: where a dashed line is drawn, such as the reference's speed of 1.
+    """
+    top = max(
+        [value for bar in bars for value in (bar.value, bar.high) if value is not None]
+        + ([mark * 1.1] if mark else []),
+        default=1.0,
+    )
+    top = top or 1.0
+    scale = _PLOT_PX / (top * 1.02)
+    height = len(bars) * _ROW_PX + _AXIS_PX
+    width = _LABEL_PX + _PLOT_PX + _VALUE_PX
+    parts = [
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" '
+        f'aria-label="{escape(unit)}">'
+    ]
+    for tick in _ticks(top):
+        x = _LABEL_PX + tick * scale
+        bottom = len(bars) * _ROW_PX
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{bottom}"/>')
+        parts.append(
+            f'<text class="tick" x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{tick:g}</text>'
+        )
+    end = _LABEL_PX + _PLOT_PX + _VALUE_PX - 4
+    parts.append(
+        f'<text class="tick" x="{end}" y="{height - 9}" text-anchor="end">{escape(unit)}</text>'
+    )
+    for number, bar in enumerate(bars):
+        parts += _row(bar, number * _ROW_PX, scale)
+    if mark is not None:
+        x = _LABEL_PX + mark * scale
+        parts.append(
+            f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{len(bars) * _ROW_PX}"/>'
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def _ticks(top: float) -> list[float]:
+    """About five round numbers up to ``top``."""
+    step = next((tick for tick in _TICKS if top / tick <= 6), top / 5)
+    return [step * number for number in range(int(top / step) + 1)]
+
+
+def _row(bar: Bar, y: int, scale: float) -> list[str]:
+    middle = y + _ROW_PX / 2
+    parts = [
+        f'<text class="label" x="{_LABEL_PX - 8}" y="{middle + 4:.1f}" text-anchor="end">'
+        f"{escape(bar.label)}</text>"
+    ]
+    end = 0.0
+    if bar.value is not None:
+        end = bar.value * scale
+        parts.append(
+            f'<rect class="{bar.kind}" x="{_LABEL_PX}" y="{y + (_ROW_PX - _BAR_PX) / 2:.1f}" '
+            f'width="{max(end, 1):.1f}" height="{_BAR_PX}" rx="2"/>'
+        )
+    if bar.low is not None and bar.high is not None and bar.high > bar.low:
+        x1, x2 = _LABEL_PX + bar.low * scale, _LABEL_PX + bar.high * scale
+        parts.append(
+            f'<path class="whisker" d="M{x1:.1f} {middle - 4}V{middle + 4}M{x1:.1f} {middle}'
+            f'H{x2:.1f}M{x2:.1f} {middle - 4}V{middle + 4}"/>'
+        )
+        end = max(end, bar.high * scale)
+    parts.append(
+        f'<text class="value" x="{_LABEL_PX + end + 6:.1f}" y="{middle + 4:.1f}">'
+        f"{escape(bar.text)}</text>"
+    )
+    return parts

@@ -1,0 +1,1 @@
+"""Suites about fetching and size: ingest, large, catalogue."""
