@@ -259,7 +259,7 @@ def test_records_decoded_by_hand_are_right() -> None:
         blocks=1,
     )
     inode, parent = attributes.inode, 0x5FC6A10017F1A842
-    assert FORMAT == 1, "the page says 01"
+    assert FORMAT == 2, "the page says 02"
     assert decoded("dirent-key") == dirent_key(parent, slot)
     assert decoded("inode-key") == inode_key(inode)
     dirent = DirentRecord.unpack(decoded("dirent"))
