@@ -46,7 +46,7 @@ COMMANDS: Final = (
             "find, listings, reading in several orders by a compiled reader and by Python, tar, "
             "grep, an import and git status; against ext4, tmpfs, squashfuse_ll, ratarmount, "
             "archivemount and a C server over the same records, whichever can be had. "
-            "At full scale it takes 15 GB of disk, as much memory, and 25 minutes."
+            "At full scale it takes 15 GB of disk, as much memory, and an hour or two."
         ),
         examples=(
             ("kvfs bench mount --quick", "all of it, small: two minutes"),

@@ -24,9 +24,7 @@ class Pyfuse3Settings:
     fsname: str | None = setting(
         None, help="the source that mount(8) and df(1) show; unset: the name of the volume"
     )
-    xattrs: bool = setting(
-        True, help="serve extended attributes; off saves a request per file in ls -l"
-    )
+    xattrs: bool = setting(True, help="serve extended attributes; off: the kernel asks for none")
     waiters: int = setting(
         16, help="threads that wait for contents to be fetched while others are served"
     )
