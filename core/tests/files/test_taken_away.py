@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import attrs
 import pytest
 
-from kvfs.capability import Durability, KVCapability
 from kvfs.errors import KVFSError, Stale
 from kvfs.files import Files, NotResident
 from kvfs.files.records import ENTRY_OUT_BYTES
@@ -24,25 +23,13 @@ from kvfs.layers.around import Around, KVAround, Measure, nothing
 from kvfs.layers.passing import KVLayer
 from kvfs.tar.member import Member, MemberType
 from kvfs.tar.writer import TarWriter
-from kvfs.testing.volumes import Stores
+from kvfs.testing.volumes import TINY, Stores
 from kvfs.volume import Volume
 
 T = TypeVar("T")
 OpenVolume = Callable[..., Volume]
 
-SMALL = KVCapability(
-    durability=Durability.MEMORY,
-    key_bytes_max=511,
-    value_bytes_max=1 << 20,
-    scan_can_reverse=True,
-    snapshot=True,
-    thread_safe=True,
-    persistent=False,
-    batch_ops_max=32,
-    inline_bytes_best=64,
-    extent_bytes_best=128,
-    commit_bytes_best=2000,
-)
+SMALL = attrs.evolve(TINY, commit_bytes_best=2000)
 
 
 def archive(version: int) -> bytes:

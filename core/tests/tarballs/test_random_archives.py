@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import contextlib
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvfs.capability import Durability, KVCapability
 from kvfs.errors import Corrupt
 from kvfs.tarballs.catalogue import State
 from kvfs.testing.invariants import violations
 from kvfs.testing.trees import tree_of_volume
-from kvfs.testing.volumes import Stores
+from kvfs.testing.volumes import TINY, Stores
 
 from .support import device, directory, extended, fetch_all, fifo, file, hardlink, symlink, tarball
 
-TINY = KVCapability(
-    durability=Durability.MEMORY,
-    key_bytes_max=511,
-    value_bytes_max=1 << 20,
-    scan_can_reverse=True,
-    snapshot=True,
-    thread_safe=True,
-    persistent=False,
-    batch_ops_max=24,
-    inline_bytes_best=16,
-    extent_bytes_best=32,
-    commit_bytes_best=600,
-)
-"""An engine of which everything takes many batches and extents."""
+TINIEST = attrs.evolve(TINY, batch_ops_max=24, inline_bytes_best=16, extent_bytes_best=32)
 
 PARTS = st.sampled_from([b"..", b"", b".", b"a", b"b", b"c"])
 NAMES = st.lists(PARTS, min_size=1, max_size=4).map(b"/".join)
@@ -66,7 +53,7 @@ def refused(member: bytes) -> bool:
 @given(members=st.lists(MEMBERS, max_size=25), bits=st.sampled_from([2, 4, 62]), tiny=st.booleans())
 def test_any_archive(members: list[bytes], bits: int, tiny: bool) -> None:
     """Few bits of hash make chains of names; a tiny engine makes a batch of every few records."""
-    stores = Stores(capability=TINY) if tiny else Stores()
+    stores = Stores(capability=TINIEST) if tiny else Stores()
     stores.backing.write("t.tar", tarball(*members))
     with stores.volume(hash_bits=bits) as volume:
         # Of an archive of which nothing can be served nothing may be left.

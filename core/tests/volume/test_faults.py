@@ -15,7 +15,6 @@ import attrs
 import pytest
 
 from kvfs.backing.driver import BackingDriver
-from kvfs.capability import Durability, KVCapability
 from kvfs.errors import KVFSError
 from kvfs.kv.driver import KVDriver
 from kvfs.layers.around import Around, KVAround, Measure, nothing
@@ -24,26 +23,12 @@ from kvfs.tar.member import Member, MemberType
 from kvfs.tar.writer import TarWriter
 from kvfs.tarballs import service
 from kvfs.testing.invariants import violations
-from kvfs.testing.volumes import Stores
+from kvfs.testing.volumes import TINY, Stores
 from kvfs.volume import Volume
 
 from .support import contents, sealed_records, states
 
 T = TypeVar("T")
-
-TINY = KVCapability(
-    durability=Durability.MEMORY,
-    key_bytes_max=511,
-    value_bytes_max=1 << 20,
-    scan_can_reverse=True,
-    snapshot=True,
-    thread_safe=True,
-    persistent=False,
-    batch_ops_max=32,
-    inline_bytes_best=64,
-    extent_bytes_best=128,
-    commit_bytes_best=600,
-)
 
 
 def make_archive() -> bytes:

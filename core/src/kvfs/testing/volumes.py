@@ -32,6 +32,21 @@ from kvfs.layers.passing import BackingLayer, KVLayer
 from kvfs.registry import DriverInfo
 from kvfs.volume import Choice, Volume, VolumeConfig, from_tables
 
+TINY = KVCapability(
+    durability=Durability.MEMORY,
+    key_bytes_max=511,
+    value_bytes_max=1 << 20,
+    scan_can_reverse=True,
+    snapshot=True,
+    thread_safe=True,
+    persistent=False,
+    batch_ops_max=32,
+    inline_bytes_best=64,
+    extent_bytes_best=128,
+    commit_bytes_best=600,
+)
+"""An engine of which everything takes many batches and extents, for ``Stores(capability=...)``."""
+
 
 class _KeptKV(KVLayer):
     """An engine that outlives those who close it."""
@@ -142,4 +157,4 @@ class Stores:
 
 _FIELDS = tuple(field.name for field in attrs.fields(DriverInfo))
 
-__all__ = ["Stores"]
+__all__ = ["TINY", "Stores"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -288,6 +289,21 @@ class Volume(Closing):
             ffree=0,
             namelen=NAME_BYTES_MAX,
         )
+
+    def activity(self) -> dict[str, Any]:
+        """What this process is doing with the volume, as JSON."""
+        return {
+            "resident_bytes_max": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "ingesting": [
+                {
+                    "object": report.object,
+                    "members": report.members,
+                    "archive_bytes": report.archive_bytes,
+                    "archive_bytes_read": report.archive_bytes_read,
+                }
+                for report in self.tarballs.running()
+            ],
+        }
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from threading import Event, Thread
 
 import pytest
 
+from kvfs.volume import Observer
 from kvfs_frontend_fuse import FuseSettings
 from kvfs_frontend_fuse._frontend import FuseFrontend
 from kvfs_frontend_fuse.serving.invalidation import Invalidator
@@ -75,9 +76,9 @@ def test_a_device_that_refuses_harms_nobody(
 class Changing(ToyVolume):
     """A toy whose names may lead elsewhere."""
 
-    observer: Invalidator | None = None
+    observer: Observer | None = None
 
-    def subscribe(self, observer: Invalidator) -> Callable[[], None]:
+    def subscribe(self, observer: Observer) -> Callable[[], None]:
         self.observer = observer
 
         def unsubscribe() -> None:

@@ -13,6 +13,7 @@ import stat
 import struct
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -20,6 +21,7 @@ import attrs
 from kvfs.errors import Corrupt, NotFound
 from kvfs.files import NotResident, StatFS
 from kvfs.kv import Buffer
+from kvfs.volume import Observer
 
 FOREVER_S = 1 << 40
 ROOT = 1
@@ -225,6 +227,9 @@ class ToyVolume:
 
     def following(self) -> None:
         return None
+
+    def subscribe(self, observer: Observer) -> Callable[[], None]:
+        return lambda: None
 
 
 def pattern(size: int, seed: int) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,22 +114,13 @@ def activity(volume: Volume) -> dict[str, Any]:
     """What an open volume has done and is doing, as JSON; here and in its other processes."""
     metrics = volume.metrics.snapshot()
     processes = metrics.pop("processes", {})
-    ingesting = [
-        {
-            "object": report.object,
-            "members": report.members,
-            "archive_bytes": report.archive_bytes,
-            "archive_bytes_read": report.archive_bytes_read,
-        }
-        for report in volume.tarballs.running()
-    ]
-    return {
-        "resident_bytes_max": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    own = volume.activity()
+    return own | {
         "processes": {
             pid: {"resident_bytes_max": process["resident_bytes_max"]}
             for pid, process in processes.items()
         },
-        "ingesting": ingesting
+        "ingesting": own["ingesting"]
         + [report for process in processes.values() for report in process["ingesting"]],
         "metrics": metrics,
     }

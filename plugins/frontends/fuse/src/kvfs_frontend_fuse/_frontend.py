@@ -10,14 +10,14 @@ import attrs
 
 from kvfs.capability import FrontendCapability
 from kvfs.errors import Unsupported
-from kvfs.frontend import Frontend
 from kvfs.volume import Volume
 from kvfs_frontend_fuse._settings import FuseSettings
-from kvfs_frontend_fuse.mounting.mount import Mount, mount_at, release
+from kvfs_frontend_fuse.mounting.mount import Mount, mount_at
 from kvfs_frontend_fuse.protocol.negotiate import Negotiated
 from kvfs_frontend_fuse.protocol.wire import OPCODES
 from kvfs_frontend_fuse.serving.complaints import log
 from kvfs_frontend_fuse.serving.ending import (
+    MountFrontend,
     Service,
     prompt_interpreter,
     signals,
@@ -68,15 +68,14 @@ def _counting(volume: VolumeAPI, workers: int) -> Iterator[Counters]:
         counters.close()
 
 
-class FuseFrontend(Frontend):
+class FuseFrontend(MountFrontend):
     """Serves a volume as a mounted file system: one mount at a time, and none after a stop."""
 
     capability = CAPABILITY
 
     def __init__(self, settings: FuseSettings) -> None:
+        super().__init__()
         self._settings = settings
-        self._service: Service | None = None
-        self._stopped = False
 
     def serve(self, volume: VolumeAPI, target: str, *, ready: Callable[[], None]) -> None:
         """Mount ``volume`` at the directory ``target`` and serve it; blocks.
@@ -190,26 +189,6 @@ class FuseFrontend(Frontend):
         if self._settings.workers is not None:
             raise error
         log.warning("the mount has no workers: %s", error)
-
-    def stop(self) -> None:
-        """End :meth:`serve`; from any thread or a signal handler, also before it began.
-
-        The mount is gone when ``serve`` returns, at once: where it is in use, open files fail
-        with ENOTCONN from then on.  To wait for users instead, unmount with :meth:`release`.
-        """
-        self._stopped = True
-        if self._service is not None:
-            self._service.stop()
-
-    def release(self, target: str, *, force: bool = False) -> None:
-        """Unmount ``target``, which another process serves or served.
-
-        :param force: detach it even while it is in use; its server ends when the last user does.
-        :raises NotFound: no KVFS is mounted there.
-        :raises Conflict: it is in use.
-        :raises PermissionDenied: somebody else mounted it.
-        """
-        release(target, force=force)
 
 
 def open_frontend(settings: FuseSettings) -> FuseFrontend:

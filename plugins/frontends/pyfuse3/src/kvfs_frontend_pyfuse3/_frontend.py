@@ -6,32 +6,31 @@ import os
 from collections.abc import Callable
 
 from kvfs.capability import FrontendCapability
-from kvfs.frontend import Frontend
 from kvfs_frontend_fuse.binding import (
     FuseSettings,
+    MountFrontend,
     Service,
+    VolumeAPI,
     mount_at,
     prompt_interpreter,
-    release,
     signals,
 )
-from kvfs_frontend_pyfuse3._session import ChangingVolume, Session
+from kvfs_frontend_pyfuse3._session import Session
 from kvfs_frontend_pyfuse3._settings import Pyfuse3Settings
 
 CAPABILITY = FrontendCapability(needs_target=True, writable=False, platforms=("linux",))
 
 
-class Pyfuse3Frontend(Frontend):
+class Pyfuse3Frontend(MountFrontend):
     """Serves a volume as a mounted file system: one mount at a time, and none after a stop."""
 
     capability = CAPABILITY
 
     def __init__(self, settings: Pyfuse3Settings) -> None:
+        super().__init__()
         self._settings = settings
-        self._service: Service | None = None
-        self._stopped = False
 
-    def serve(self, volume: ChangingVolume, target: str, *, ready: Callable[[], None]) -> None:
+    def serve(self, volume: VolumeAPI, target: str, *, ready: Callable[[], None]) -> None:
         """Mount ``volume`` at the directory ``target`` and serve it; blocks.
 
         Returns after somebody unmounted it, after :meth:`stop`, and, in the main thread, after
@@ -71,26 +70,6 @@ class Pyfuse3Frontend(Frontend):
                 service.close()
                 mount.unmount(force=True)  # where the loop ended for another reason
                 self._service = None
-
-    def stop(self) -> None:
-        """End :meth:`serve`; from any thread or a signal handler, also before it began.
-
-        The mount is gone when ``serve`` returns, at once: where it is in use, open files fail
-        with ENOTCONN from then on.  To wait for users instead, unmount with :meth:`release`.
-        """
-        self._stopped = True
-        if self._service is not None:
-            self._service.stop()
-
-    def release(self, target: str, *, force: bool = False) -> None:
-        """Unmount ``target``, which another process serves or served, through whatever binding.
-
-        :param force: detach it even while it is in use; its server ends when the last user does.
-        :raises NotFound: no KVFS is mounted there.
-        :raises Conflict: it is in use.
-        :raises PermissionDenied: somebody else mounted it.
-        """
-        release(target, force=force)
 
 
 def open_frontend(settings: Pyfuse3Settings) -> Pyfuse3Frontend:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from typing import Protocol
 
 import pyfuse3
 import trio
@@ -26,13 +25,6 @@ JOIN_S = 2.0
 _open: list[Session] = []
 
 
-class ChangingVolume(VolumeAPI, Protocol):
-    """What this binding needs of a volume; :class:`kvfs.volume.Volume` is one."""
-
-    def subscribe(self, observer: Invalidations) -> Callable[[], None]:
-        """Tell ``observer`` of changes, until the function that this returns is called."""
-
-
 class Session:
     """One mount, from INIT to the end.
 
@@ -43,7 +35,7 @@ class Session:
     :raises Unavailable: libfuse does not take the device.
     """
 
-    def __init__(self, descriptor: int, volume: ChangingVolume, settings: Pyfuse3Settings) -> None:
+    def __init__(self, descriptor: int, volume: VolumeAPI, settings: Pyfuse3Settings) -> None:
         if _open:
             raise Conflict("pyfuse3 serves one mount at a time in a process", retryable=True)
         self._descriptor = descriptor

@@ -219,7 +219,7 @@ class Streams:
     def _cut(self, stream: _Stream, keep: int) -> None:
         """Take what is still to be pushed out of the plan, but for the next ``keep`` files."""
         for _ in range(len(stream.todo) - keep):
-            self._planned.pop(stream.window.pop(), None)
+            self._forget(stream, stream.window.pop())
             stream.planned -= 1
         stream.todo.clear()
         self._forget_beyond(stream)
@@ -275,8 +275,7 @@ class Streams:
         self._plan(stream, lead=1)
         self._skip(stream, stream.read)
         while len(stream.window) > stream.planned - stream.read + self._files_max:
-            if (past := self._planned.pop(stream.window.popleft(), None)) is not None:
-                stream.sent.discard(past.number)
+            self._forget(stream, stream.window.popleft())
 
     def _is_crowded(self, now_s: float) -> bool:
         """Are there more readers than cores?  Then pushing takes the time of one of them."""
@@ -316,17 +315,22 @@ class Streams:
         self._streams.append(stream)
         self._plan(stream, lead=LEAD)
 
+    def _forget(self, stream: _Stream, inode: int) -> None:
+        """Take a file out of the plan, unless another stream has it in its own by now."""
+        planned = self._planned.get(inode)
+        if planned is not None and planned.stream is stream:
+            del self._planned[inode]
+            stream.sent.discard(planned.number)
+
     def _forget_beyond(self, stream: _Stream) -> None:
         for inode in stream.beyond:
-            if (planned := self._planned.get(inode)) is not None and planned.stream is stream:
-                del self._planned[inode]
+            self._forget(stream, inode)
         stream.beyond.clear()
 
     def _end(self, stream: _Stream) -> None:
         self._forget_beyond(stream)
         for inode in stream.window:
-            if (planned := self._planned.get(inode)) is not None and planned.stream is stream:
-                del self._planned[inode]
+            self._forget(stream, inode)
         stream.window.clear()
         stream.todo.clear()
         if stream in self._streams:

@@ -12,7 +12,8 @@ from types import FrameType
 from typing import Protocol
 
 from kvfs.errors import Conflict, KVFSError
-from kvfs_frontend_fuse.mounting.mount import Mount
+from kvfs.frontend import Frontend
+from kvfs_frontend_fuse.mounting.mount import Mount, release
 from kvfs_frontend_fuse.serving.complaints import log
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -66,6 +67,34 @@ class Service:
         except Conflict:
             log.warning("%s is in use: detached while it was", self._mount.mount_point)
             self._mount.unmount(force=True)
+
+
+class MountFrontend(Frontend):
+    """What frontends that mount have in common: how what they serve is ended."""
+
+    def __init__(self) -> None:
+        self._service: Service | None = None
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End :meth:`serve`; from any thread or a signal handler, also before it began.
+
+        The mount is gone when ``serve`` returns, at once: where it is in use, open files fail
+        with ENOTCONN from then on.  To wait for users instead, unmount with :meth:`release`.
+        """
+        self._stopped = True
+        if self._service is not None:
+            self._service.stop()
+
+    def release(self, target: str, *, force: bool = False) -> None:
+        """Unmount ``target``, which another process serves or served, through whatever binding.
+
+        :param force: detach it even while it is in use; its server ends when the last user does.
+        :raises NotFound: no KVFS is mounted there.
+        :raises Conflict: it is in use.
+        :raises PermissionDenied: somebody else mounted it.
+        """
+        release(target, force=force)
 
 
 @contextmanager

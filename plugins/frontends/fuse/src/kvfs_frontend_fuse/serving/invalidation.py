@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import Protocol, runtime_checkable
 
 import attrs
 
@@ -24,6 +23,7 @@ from kvfs.files import Buffer
 from kvfs_frontend_fuse.protocol.wire import INVAL_ENTRY_OUT, INVAL_INODE_OUT, OUT_HEADER, Notify
 from kvfs_frontend_fuse.serving.complaints import log
 from kvfs_frontend_fuse.serving.ending import Ending
+from kvfs_frontend_fuse.serving.session import VolumeAPI
 
 _ENDED = frozenset({errno.ENODEV, errno.ENOTCONN, errno.ECONNABORTED, errno.EPERM})
 CLOSE_S = 10.0
@@ -84,23 +84,14 @@ class Invalidator:
             self._lock.release()
 
 
-@runtime_checkable
-class _Changing(Protocol):
-    """A volume whose names may lead elsewhere while it is served."""
-
-    def subscribe(self, observer: Invalidator) -> Callable[[], None]:
-        """Tell ``observer`` of changes, until what this returns is called."""
-
-
 @contextmanager
-def invalidating(volume: object, invalidator: Invalidator) -> Iterator[None]:
+def invalidating(volume: VolumeAPI, invalidator: Invalidator) -> Iterator[None]:
     """Have the kernel told of what changes."""
-    unsubscribe = volume.subscribe(invalidator) if isinstance(volume, _Changing) else None
+    unsubscribe = volume.subscribe(invalidator)
     try:
         yield
     finally:
-        if unsubscribe is not None:
-            unsubscribe()
+        unsubscribe()
         invalidator.close()
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from kvfs.errors import Unavailable
 from kvfs.files import NotResident
+from kvfs.volume import Observer
 from kvfs_frontend_fuse._settings import FuseSettings, cores
 from kvfs_frontend_fuse.protocol.negotiate import REQUEST_BYTES, Negotiated, answer_init
 from kvfs_frontend_fuse.protocol.operations import BODY, FilesAPI, Operations, Reply
@@ -53,6 +54,9 @@ class VolumeAPI(Protocol):
 
         :param wait: block until what a call needs has arrived, instead of raising ``NotResident``.
         """
+
+    def subscribe(self, observer: Observer) -> Callable[[], None]:
+        """Tell ``observer`` what names lead elsewhere, until what this returns is called."""
 
     def following(self) -> FollowingAPI | None:
         """What a reader will read next, for one thread; ``None``: that cannot be known."""

@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import resource
 import socket
 import sys
 import time
@@ -147,21 +146,11 @@ class Worker:
 
     def _answer(self, token: int) -> None:
         self._count_pushes()
-        activity = {
-            "resident_bytes_max": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "ingesting": [
-                {
-                    "object": report.object,
-                    "members": report.members,
-                    "archive_bytes": report.archive_bytes,
-                    "archive_bytes_read": report.archive_bytes_read,
-                }
-                for report in self._volume.tarballs.running()
-            ],
-        }
         metrics = self._volume.metrics.detached()
         try:
-            self._channel.send(Answer(token=token, metrics=metrics, activity=activity))
+            self._channel.send(
+                Answer(token=token, metrics=metrics, activity=self._volume.activity())
+            )
         except TooLarge as error:
             log.warning("a worker cannot say what it is doing: %s", error)
 
