@@ -300,7 +300,7 @@ def test_workers_that_cannot_serve_end_the_mount(site: Site, tarball: Tarball) -
     assert (mounted.path / "a/last").read_text() == "the last member\n"
     # What counts is how long they have served, and loading may take long.
     wait_until(
-        lambda: len(mounted.site.json("status")[0]["activity"]["processes"]) == 2, "both serve"
+        lambda: len(mounted.status()["mounts"][0]["activity"]["processes"]) == 2, "both serve"
     )
     cache = site.path / "cache-volume"
     cache.rename(site.path / "elsewhere")
