@@ -227,7 +227,7 @@ def errors_page() -> str:
         (
             code(kind.value),
             code(classes[kind].__name__),
-            " ".join((classes[kind].__doc__ or "").split()),
+            " ".join((classes[kind].__doc__ or "").partition("\n\n")[0].split()),
             "yes" if classes[kind].retryable_by_default else "no",
             code(errorcode[ERRNO_OF_KIND[kind]]),
             str(int(EXIT_OF_KIND[kind])),

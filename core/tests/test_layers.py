@@ -298,21 +298,28 @@ def test_retry_leaves_other_errors_alone() -> None:
     assert clock.waits == []
 
 
-@pytest.mark.parametrize("action", [Action.UNAVAILABLE, Action.ANSWER_LOST])
 @pytest.mark.parametrize(
     "batch", [Batch().put(b"1", b"new"), Batch().guard(b"1", b"v").put(b"1", b"new")]
 )
-def test_retry_never_sends_a_commit_again_that_may_have_been_applied(
-    action: Action, batch: Batch
-) -> None:
+def test_retry_never_sends_a_commit_again_that_may_have_been_applied(batch: Batch) -> None:
     """Neither twice applied, nor a conflict with itself: the caller learns that it is not known."""
-    plan = FaultPlan(1).add("commit", action, nth=1)
+    plan = FaultPlan(1).add("commit", Action.ANSWER_LOST, nth=1)
     clock = Clock()
     inner, store = _retrying(plan, clock)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as caught:
         store.commit(batch)
+    assert not caught.value.unapplied
     assert clock.waits == []
-    assert inner.get(b"1") == (b"new" if action is Action.ANSWER_LOST else b"v")
+    assert inner.get(b"1") == b"new"
+
+
+def test_retry_sends_a_commit_again_that_did_not_reach_the_store() -> None:
+    plan = FaultPlan(1).add("commit", Action.UNAVAILABLE, nth=1)
+    clock = Clock()
+    inner, store = _retrying(plan, clock)
+    store.commit(Batch().guard(b"1", b"v").put(b"1", b"new"))
+    assert len(clock.waits) == 1
+    assert inner.get(b"1") == b"new"
 
 
 def test_retry_sends_a_commit_again_that_was_refused_for_want_of_room() -> None:

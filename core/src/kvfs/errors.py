@@ -84,10 +84,20 @@ class Unsupported(KVFSError):
 
 
 class Unavailable(KVFSError):
-    """The engine or store cannot be reached or did not answer."""
+    """The engine or store cannot be reached or did not answer.
+
+    :param unapplied: a write that failed so has surely not been applied, and never will be: it can
+        be made again.  Otherwise only a look at what it was to change can tell.
+    """
 
     kind = Kind.UNAVAILABLE
     retryable_by_default = True
+
+    def __init__(
+        self, message: str, *, retryable: bool | None = None, unapplied: bool = False
+    ) -> None:
+        super().__init__(message, retryable=retryable)
+        self.unapplied = unapplied
 
 
 class Exhausted(KVFSError):

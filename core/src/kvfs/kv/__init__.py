@@ -1,6 +1,6 @@
 """Ordered key-value engines: the portable :class:`KVStore` over the :class:`KVDriver` interface."""
 
-from kvfs.kv.driver import Batch, Buffer, KVDriver, KVStats, Readable, ReadView
+from kvfs.kv.driver import Batch, Buffer, KVDriver, KVStats, Readable, ReadView, Watch
 from kvfs.kv.store import KVStore, prefix_end
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "KVStore",
     "ReadView",
     "Readable",
+    "Watch",
     "prefix_end",
 ]

@@ -14,6 +14,7 @@ import attrs
 
 from kvfs.capability import Durability, KVCapability
 from kvfs.closing import Closing
+from kvfs.errors import Unsupported
 
 Buffer = bytes | bytearray | memoryview
 """Bytes that somebody may own: a view's buffers are valid until it is refreshed or closed."""
@@ -142,6 +143,29 @@ class ReadView(Readable, Closing):
         """Let go of the instant.  Idempotent."""
 
 
+class Watch(Closing):
+    """The changes of a range of keys, from the instant of :meth:`KVDriver.watch` on.
+
+    Used by one thread at a time; :meth:`close` may be called from any.
+    """
+
+    @abstractmethod
+    def wait(self, timeout_s: float | None = None) -> Sequence[bytes]:
+        """The keys that were written or removed since the last call; waits until there are some.
+
+        In the order of the commits, whoever made them; a key may come more than once.  What is read
+        afterwards shows the change, or a later one.  Empty: ``timeout_s`` seconds went by.
+
+        :raises Stale: changes may have been missed.  The watch goes on from before this was raised:
+            whoever now looks at everything anew misses nothing.
+        :raises Closed: the watch or the store was closed, before or during the call.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the watch, and a :meth:`wait` that is under way.  Idempotent."""
+
+
 class KVDriver(Readable):
     """An ordered key-value engine.  Synchronous; keys and values are bytes, keys compare bytewise.
 
@@ -181,11 +205,20 @@ class KVDriver(Readable):
 
         :raises Conflict: a guard does not hold; nothing was applied.
         :raises Exhausted: no room; nothing was applied.
+        :raises Unavailable: the answer was lost: the batch was applied whole or not at all, and it
+            is not known which, unless the error says ``unapplied``.
         """
 
     @abstractmethod
     def snapshot(self) -> ReadView:
         """A view of this instant.  Close it before the driver is closed."""
+
+    def watch(self, start: bytes, stop: bytes | None) -> Watch:
+        """Changes of keys with ``start <= key < stop`` (``None``: to the end), from now on.
+
+        :raises Unsupported: without capability ``watch``.
+        """
+        raise Unsupported("watch: the engine does not tell of changes")
 
     @abstractmethod
     def stats(self) -> KVStats:
@@ -201,4 +234,4 @@ class KVDriver(Readable):
         power cut once this has returned.  Idempotent."""
 
 
-__all__ = ["Batch", "Buffer", "KVDriver", "KVStats", "ReadView", "Readable"]
+__all__ = ["Batch", "Buffer", "KVDriver", "KVStats", "ReadView", "Readable", "Watch"]

@@ -7,15 +7,15 @@ the one it saw.  A commit copies every record, so it is not meant for millions o
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from threading import Lock
+from threading import Condition, Lock
 
 import attrs
 
 from kvfs.capability import Durability, KVCapability
 from kvfs.errors import Closed, Conflict
-from kvfs.kv.driver import Batch, KVDriver, KVStats, ReadView
+from kvfs.kv.driver import Batch, KVDriver, KVStats, ReadView, Watch
 from kvfs.registry import DriverInfo
 
 CAPABILITY = KVCapability(
@@ -25,6 +25,7 @@ CAPABILITY = KVCapability(
     scan_can_reverse=True,
     snapshot=True,
     thread_safe=True,
+    watch=True,
     persistent=False,
     inline_bytes_best=64 << 10,
 )
@@ -89,6 +90,41 @@ class MemoryView(ReadView):
         self._state = None
 
 
+class MemoryWatch(Watch):
+    """Changes of a range, kept until somebody asks for them."""
+
+    def __init__(self, driver: MemoryDriver, start: bytes, stop: bytes | None) -> None:
+        self._driver = driver
+        self._start, self._stop = start, stop
+        self._told = Condition()
+        self._keys: list[bytes] = []
+        self._closed = False
+
+    def tell(self, keys: Iterable[bytes]) -> None:
+        """Some keys were changed by one commit."""
+        with self._told:
+            self._keys += [
+                key
+                for key in keys
+                if self._start <= key and (self._stop is None or key < self._stop)
+            ]
+            self._told.notify_all()
+
+    def wait(self, timeout_s: float | None = None) -> list[bytes]:
+        with self._told:
+            self._told.wait_for(lambda: self._keys or self._closed, timeout_s)
+            if self._closed:
+                raise Closed("memory: this watch is closed")
+            keys, self._keys = self._keys, []
+        return keys
+
+    def close(self) -> None:
+        self._driver.forget(self)
+        with self._told:
+            self._closed = True
+            self._told.notify_all()
+
+
 class MemoryDriver(KVDriver):
     """A dictionary with sorted keys.  Thread-safe."""
 
@@ -97,6 +133,7 @@ class MemoryDriver(KVDriver):
     def __init__(self) -> None:
         self._lock = Lock()
         self._state: _State | None = _State({}, [])
+        self._watches: set[MemoryWatch] = set()
 
     def state(self) -> _State:
         """The present state."""
@@ -127,16 +164,31 @@ class MemoryDriver(KVDriver):
                 if state.values.get(key) != expected:
                     raise Conflict(f"memory: the guard on {key.hex()} does not hold")
             values = dict(state.values)
+            gone = set(batch.deletes)
             for start, stop in batch.range_deletes:
-                for key, _ in state.scan(start, stop, False, None):
-                    values.pop(key, None)
-            for key in batch.deletes:
+                gone.update(key for key, _ in state.scan(start, stop, False, None))
+            for key in gone:
                 values.pop(key, None)
             values.update((key, bytes(value)) for key, value in batch.puts.items())
             self._state = _State(values, sorted(values))
+            changed = sorted(gone.intersection(state.values) | batch.puts.keys())
+            for watch in self._watches:
+                watch.tell(changed)
 
     def snapshot(self) -> MemoryView:
         return MemoryView(self)
+
+    def watch(self, start: bytes, stop: bytes | None) -> MemoryWatch:
+        watch = MemoryWatch(self, start, stop)
+        with self._lock:
+            self.state()
+            self._watches.add(watch)
+        return watch
+
+    def forget(self, watch: MemoryWatch) -> None:
+        """A watch was closed."""
+        with self._lock:
+            self._watches.discard(watch)
 
     def stats(self) -> KVStats:
         values = self.state().values
@@ -147,7 +199,11 @@ class MemoryDriver(KVDriver):
         self.state()
 
     def close(self) -> None:
-        self._state = None
+        with self._lock:
+            self._state = None
+            watches = [*self._watches]
+        for watch in watches:
+            watch.close()
 
 
 def open_store(settings: MemorySettings, *, store: str, durability: Durability) -> MemoryDriver:

@@ -36,6 +36,7 @@ class KVStore(Closing):
         self.get_many = driver.get_many
         self.scan = driver.scan
         self.snapshot = driver.snapshot
+        self.watch = driver.watch
         self.stats = driver.stats
         self.compact = driver.compact
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from kvfs.backing.driver import BackingDriver, ObjectInfo
 from kvfs.capability import Durability
-from kvfs.kv.driver import Batch, Buffer, KVDriver, KVStats, ReadView
+from kvfs.kv.driver import Batch, Buffer, KVDriver, KVStats, ReadView, Watch
 from kvfs.layers.passing import BackingLayer, KVLayer, ViewLayer
 
 if TYPE_CHECKING:
@@ -174,6 +174,9 @@ class KVAround(KVLayer):
 
     def snapshot(self) -> ReadView:
         return ViewAround(self.around.call("snapshot", self.inner.snapshot), self.around)
+
+    def watch(self, start: bytes, stop: bytes | None) -> Watch:
+        return self.around.call("watch", partial(self.inner.watch, start, stop))
 
     def stats(self) -> KVStats:
         return self.around.call("stats", self.inner.stats)

@@ -145,7 +145,7 @@ class FaultPlan:
         where = f"{call} (fault plan of seed {self.seed})"
         match fault.action:
             case Action.UNAVAILABLE:
-                raise Unavailable(f"injected: not reached: {where}")
+                raise Unavailable(f"injected: not reached: {where}", unapplied=True)
             case Action.EXHAUSTED:
                 raise Exhausted(f"injected: no room: {where}")
             case Action.DELAY:

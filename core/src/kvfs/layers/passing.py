@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from kvfs.backing.driver import BackingDriver, ObjectInfo
 from kvfs.capability import Durability
-from kvfs.kv.driver import Batch, Buffer, KVDriver, KVStats, ReadView
+from kvfs.kv.driver import Batch, Buffer, KVDriver, KVStats, ReadView, Watch
 
 
 class ViewLayer(ReadView):
@@ -68,6 +68,9 @@ class KVLayer(KVDriver):
 
     def snapshot(self) -> ReadView:
         return self.inner.snapshot()
+
+    def watch(self, start: bytes, stop: bytes | None) -> Watch:
+        return self.inner.watch(start, stop)
 
     def stats(self) -> KVStats:
         return self.inner.stats()

@@ -15,7 +15,7 @@ from kvfs.backing.driver import BackingDriver, ObjectInfo
 from kvfs.capability import BackingCapability, Durability, KVCapability
 from kvfs.config import setting
 from kvfs.errors import Invalid
-from kvfs.kv.driver import Batch, Buffer, KVDriver, KVStats, ReadView
+from kvfs.kv.driver import Batch, Buffer, KVDriver, KVStats, ReadView, Watch
 from kvfs.kv.store import KVStore, prefix_end
 from kvfs.layers.passing import BackingLayer, KVLayer, ViewLayer
 
@@ -87,6 +87,18 @@ class _PrefixView(ViewLayer):
         return ((key[length:], value) for key, value in records)
 
 
+class _PrefixWatch(Watch):
+    def __init__(self, inner: Watch, keys: _Keys) -> None:
+        self._inner = inner
+        self._length = len(keys.prefix)
+
+    def wait(self, timeout_s: float | None = None) -> Sequence[bytes]:
+        return [key[self._length :] for key in self._inner.wait(timeout_s)]
+
+    def close(self) -> None:
+        self._inner.close()
+
+
 class PrefixKV(KVLayer):
     """The records of an engine whose keys begin with a prefix, without it.
 
@@ -131,6 +143,9 @@ class PrefixKV(KVLayer):
 
     def snapshot(self) -> ReadView:
         return _PrefixView(self.inner.snapshot(), self._keys)
+
+    def watch(self, start: bytes, stop: bytes | None) -> Watch:
+        return _PrefixWatch(self.inner.watch(*self._keys.bounds(start, stop)), self._keys)
 
     def stats(self) -> KVStats:
         return attrs.evolve(self.inner.stats(), keys=None, bytes_used=None)

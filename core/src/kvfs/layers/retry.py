@@ -8,9 +8,9 @@ Architecture Blog, 2015): before the n-th repetition a time drawn evenly from no
 twice without harm: reads.  A write whose answer was lost may have been applied.  Sending it again
 could apply it a second time, over what somebody else wrote in between; and with guards it would
 meet its own traces and report a conflict that is none.  Only the caller can know, by reading what
-it meant to change.  So an error of a write passes through at once, with one exception: a commit
-refused with ``Exhausted`` was, by the interface's promise, not applied; if the engine calls that
-retryable, it is sent again.
+it meant to change.  So an error of a write passes through at once, unless it is known that the
+write was not applied: ``Unavailable`` that says so, or, by the interface's promise, ``Exhausted``;
+if the engine calls these retryable, a commit is sent again.
 
 A scan of the driver that fails in its midst is not taken up again: the rest would show another
 instant.  That of a view is, from behind its last record, and so is a listing.  A stream is not: the
@@ -29,13 +29,13 @@ import attrs
 
 from kvfs.backing.driver import BackingDriver
 from kvfs.config import Seconds, setting
-from kvfs.errors import Exhausted, Invalid, KVFSError
+from kvfs.errors import Exhausted, Invalid, KVFSError, Unavailable
 from kvfs.kv.driver import KVDriver
 from kvfs.layers.around import Around, BackingAround, KVAround, Measure, nothing
 
 T = TypeVar("T")
 
-_KV_READS = frozenset(("get", "get_many", "scan", "snapshot", "refresh", "stats"))
+_KV_READS = frozenset(("get", "get_many", "scan", "snapshot", "refresh", "watch", "stats"))
 _BACKING_READS = frozenset(("stat", "list", "read", "open_reader", "free_space"))
 REPEATABLE = _KV_READS | _BACKING_READS
 """Operations that can be made twice without harm."""
@@ -86,7 +86,11 @@ class _Patience:
 def _may_repeat(operation: str, error: KVFSError) -> bool:
     if not error.retryable:
         return False
-    return operation in REPEATABLE or (operation == "commit" and isinstance(error, Exhausted))
+    return operation in REPEATABLE or (operation == "commit" and _was_not_applied(error))
+
+
+def _was_not_applied(error: KVFSError) -> bool:
+    return isinstance(error, Exhausted) or (isinstance(error, Unavailable) and error.unapplied)
 
 
 @attrs.define

@@ -12,9 +12,12 @@ from kvfs.testing.kv.scans import Scans
 from kvfs.testing.kv.sharing import Sharing
 from kvfs.testing.kv.size import Size
 from kvfs.testing.kv.views import Views
+from kvfs.testing.kv.watches import Watches
 
 
-class KVConformance(Reads, Scans, Commits, Guards, Views, Limits, Life, Sharing, Size, Model):
+class KVConformance(
+    Reads, Scans, Commits, Guards, Views, Watches, Limits, Life, Sharing, Size, Model
+):
     """What every key-value engine has to prove.
 
     Subclass it as ``TestSomething``, set :attr:`driver`, and give the fixture :meth:`harness`.
