@@ -167,10 +167,10 @@ def test_info_is_importable_without_what_its_factory_needs(tmp_path: Path) -> No
 
 
 def test_unknown_driver_names_the_installed_and_the_package(tmp_path: Path) -> None:
-    kind, message = _ask(tmp_path, FIND % "rocksdb")
+    kind, message = _ask(tmp_path, FIND % "leveldb")
     assert kind == "not_found"
     assert "memory" in message
-    assert "pip install kvfs-kv-rocksdb" in message
+    assert "pip install kvfs-kv-leveldb" in message
 
 
 def test_factory_that_is_not_there() -> None:

@@ -101,7 +101,7 @@ def _nothing(path: Path) -> None:
         (Path.rmdir, (), 3, "does not exist"),
         (lambda path: (path / "file").touch(), (), 2, "not empty"),
         (lambda path: (path.rmdir(), path.touch()), (), 2, "not a directory"),
-        (_nothing, ("--kv=rocksdb",), 3, "rocksdb"),
+        (_nothing, ("--kv=leveldb",), 3, "leveldb"),
         (_nothing, ("--set=kv.map_sice=1 GB",), 2, "map_size"),
         (_nothing, ("--frontend=nfs",), 3, "nfs"),
         (_nothing, ("-o", "waiters=0"), 2, "waiters"),

@@ -14,11 +14,13 @@ from kvfs.files.inspect import KeyRange, describe, hexdump, is_in_state, key_tex
 from kvfs.files.records import (
     KEYSPACES,
     ROOT_NUMBER,
+    TERM,
     InodeFlag,
     catalogue_key,
     dirent_key,
     encode_device,
     extent_key,
+    fence_key,
     inode_key,
     inode_of,
     link_key,
@@ -51,6 +53,7 @@ RECORDS: dict[str, tuple[bytes, str, bytes, dict[str, str]]] = {
         {"parent": f"{INODE:#x}", "slot": "1234", "name": "na\\xffme", "valid": "3 s"},
     ),
     "E": (extent_key(INODE, 5), f"E:{INODE:#x}:5", b"x" * 1000, {"number": "5", "bytes": "1,000"}),
+    "F": (fence_key(7), "F:7", TERM.pack(3), {"tarball": "7 (0x000007)", "term": "3"}),
     "H": (
         link_key(INODE, INODE + 1, 77),
         f"H:{INODE:#x}:{INODE + 1:#x}:#77",

@@ -13,10 +13,11 @@ from kvfs.tarballs.catalogue import State
 from kvfs.testing.invariants import violations
 from kvfs.testing.trees import tree_of_volume
 from kvfs.testing.volumes import TINY, Stores
+from kvfs.volume.demands import BATCH_OPS
 
 from .support import device, directory, extended, fetch_all, fifo, file, hardlink, symlink, tarball
 
-TINIEST = attrs.evolve(TINY, batch_ops_max=24, inline_bytes_best=16, extent_bytes_best=32)
+TINIEST = attrs.evolve(TINY, batch_ops_max=BATCH_OPS, inline_bytes_best=16, extent_bytes_best=32)
 
 PARTS = st.sampled_from([b"..", b"", b".", b"a", b"b", b"c"])
 NAMES = st.lists(PARTS, min_size=1, max_size=4).map(b"/".join)

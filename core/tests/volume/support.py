@@ -54,9 +54,9 @@ def number_of(volume: Volume, name: str) -> int:
 
 
 def sealed_records(stores: Stores) -> int:
-    """How many records there are in the sealed store that is in use."""
+    """How many records of tarballs there are in the sealed store that is in use."""
     [name] = [name for name in stores.kv if name.startswith("sealed")]
-    return len([*stores.kv[name].scan(b"", None)])
+    return len([key for key, _ in stores.kv[name].scan(b"", None) if key[:1] != b"F"])
 
 
 class Gate(io.RawIOBase):

@@ -25,6 +25,7 @@ from kvfs.files.records import (
     KEYSPACES,
     NAME_BYTES_MAX,
     SECOND_NS,
+    TERM,
     VOLUME_ID,
     Attributes,
     DirentRecord,
@@ -49,6 +50,7 @@ _PARTS: dict[str, tuple[tuple[str, int], ...]] = {
     "A": (("inode", _U64), ("name", _NAME)),
     "D": (("parent", _U64), ("slot", _U64)),
     "E": (("inode", _U64), ("number", _U32)),
+    "F": (("tarball", _U24),),
     "H": (("inode", _U64), ("parent", _U64), ("slot", _U64)),
     "I": (("inode", _U64),),
     "O": (("tarball", _U24), ("kind", _CHARACTER), ("id", _U32)),
@@ -271,6 +273,12 @@ def _bytes_fields(raw: bytes) -> Fields:
     return [("bytes", f"{len(raw):,}")]
 
 
+def _term_fields(raw: bytes) -> Fields:
+    if len(raw) != TERM.size:
+        return [("damaged", f"{len(raw)} bytes where there should be {TERM.size}")]
+    return [("term", str(TERM.unpack(raw)[0]))]
+
+
 def _text_fields(raw: bytes) -> Fields:
     return [("value", _show(raw))]
 
@@ -283,6 +291,7 @@ _VALUES: dict[str, Callable[[bytes], Fields]] = {
     "A": _text_fields,
     "D": _dirent_fields,
     "E": _bytes_fields,
+    "F": _term_fields,
     "H": _no_fields,
     "I": _inode_fields,
     "O": _text_fields,

@@ -23,7 +23,7 @@ import attrs
 from kvfs.errors import Corrupt
 from kvfs.kv import Buffer
 
-FORMAT = 2
+FORMAT = 3
 """Version of everything declared here; a volume of another version is refused."""
 
 # ---------------------------------------------------------------------------------------------
@@ -143,6 +143,11 @@ def catalogue_key(tarball: int) -> bytes:
     return b"T" + id_bytes(tarball)
 
 
+def fence_key(tarball: int) -> bytes:
+    """``F`` id: whose writes to a tarball's records count."""
+    return b"F" + id_bytes(tarball)
+
+
 def volume_key(name: str) -> bytes:
     """``V`` name: facts about the volume."""
     return b"V" + name.encode()
@@ -169,6 +174,7 @@ KEYSPACES = (
         "fuse_direntplus (152 bytes + name, zero-padded to 8), version u8, flags u8",
     ),
     Keyspace("E", "extents", "sealed", "inode u64, number u32", "contents, absent where all zero"),
+    Keyspace("F", "fences", "sealed", "id u24", "term u64"),
     Keyspace("H", "links", "sealed", "inode u64, parent u64, slot u64", "empty"),
     Keyspace(
         "I",
@@ -186,7 +192,7 @@ KEYSPACES = (
 """The table of keyspaces; docs/reference is generated from it."""
 
 TARBALL_SPACES = b"ADEHIOP"
-"""The spaces of the sealed store: in each of them a tarball is one range of keys."""
+"""The spaces of the sealed store for what a tarball holds: in each it is one range of keys."""
 
 
 def tarball_ranges(tarball: int) -> list[tuple[bytes, bytes]]:
@@ -228,6 +234,7 @@ DIRENTPLUS = Struct("<" + _ENTRY + _ATTR + _DIRENT)
 INODE = Struct("<QII" + _ATTR + "QQBB6x")
 VALIDITY = Struct("<QII")
 BACK_POINTER = Struct("<QQ")
+TERM = Struct(">Q")
 
 ENTRY_OUT_BYTES = ENTRY.size + ATTR.size
 ATTR_OUT_BYTES = VALIDITY.size + ATTR.size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kvfs.capability import Durability
 from kvfs.closing import Closing
@@ -71,19 +71,28 @@ class KVStore(Closing):
         return self.driver.scan(prefix, prefix_end(prefix))
 
     def clear_range(
-        self, start: bytes, stop: bytes, *, step: int = 20_000, durability: Durability | None = None
+        self,
+        start: bytes,
+        stop: bytes,
+        *,
+        step: int = 20_000,
+        guards: Mapping[bytes, bytes | None] | None = None,
+        durability: Durability | None = None,
     ) -> None:
-        """Remove every key in ``[start, stop)`` in batches of ``step`` keys.
+        """Remove every key in ``[start, stop)`` in batches of ``step`` keys, with these guards.
 
         Not atomic as a whole: callers mark what they are about to clear first.  The range is
         cleared from its low end, so it can be taken up again after a crash.
+
+        :raises Conflict: a guard does not hold, or does not any more.
         """
         while True:
             with self.snapshot() as view:
                 keys = [bytes(key) for key, _ in view.scan(start, stop, limit=step)]
             if not keys:
                 return
-            self.commit(Batch().delete_range(start, keys[-1] + b"\0"), durability)
+            batch = Batch(guards={**(guards or {})}).delete_range(start, keys[-1] + b"\0")
+            self.commit(batch, durability)
             start = keys[-1]
 
     def close(self) -> None:

@@ -72,6 +72,8 @@ class Tarball:
     """How often this epoch was sealed."""
     holder: str = ""
     """Who is at work on it."""
+    term: int = 0
+    """Theirs, later than those of all before; see :mod:`kvfs.tarballs.fence`."""
     members: int = 0
     content_bytes: int = 0
     compression: str = ""

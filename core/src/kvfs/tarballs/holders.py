@@ -63,6 +63,16 @@ def is_alive(holder: str) -> bool:
     return int(pid) != os.getpid() or not number or holder in _undertakings
 
 
+def boot_of(holder: str) -> str:
+    """The boot in a name."""
+    return holder.partition("/")[0]
+
+
+def process_of(holder: str) -> str:
+    """The name of the process in the name of an undertaking."""
+    return "/".join(holder.split("/")[:3])
+
+
 def pid_of(holder: str) -> int:
     """The process id in a name."""
     return int(holder.split("/")[1])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import attrs
@@ -28,7 +28,7 @@ from kvfs.files.records import (
     tarball_ranges,
 )
 from kvfs.kv import Batch, KVStore
-from kvfs.tarballs import holders
+from kvfs.tarballs import fence, holders
 from kvfs.tarballs.catalogue import HALF_DONE, Catalogue, State, Tarball
 from kvfs.tarballs.observers import Observers
 
@@ -49,6 +49,13 @@ class Life:
     _sealed: KVStore
     _owner: tuple[int, int]
     """Of directories that no tarball describes."""
+    is_alive: Callable[[str], bool]
+    """Is who is named as the holder of a tarball still at work?"""
+
+    def taken(self, tarball: int, record: Tarball, state: State, holder: str) -> Tarball:
+        """The record with somebody at work on the tarball, under a term later than any before."""
+        term = max(record.term, fence.standing(self._sealed, tarball)) + 1
+        return attrs.evolve(record, state=state, holder=holder, term=term)
 
     # -- the root of a tarball ---------------------------------------------------------------------
 
@@ -110,9 +117,9 @@ class Life:
         with holders.undertaking() as holder:
             # Of several who find a dead one's work, one takes it over: the others would otherwise
             # remove what is ingested next.
-            evicting = attrs.evolve(record, state=State.EVICTING, holder=holder)
+            evicting = self.taken(tarball, record, State.EVICTING, holder)
             self.catalogue.change(tarball, record, evicting)
-            self.clear(tarball)
+            self.clear(tarball, evicting.term)
             absent = attrs.evolve(evicting.forgotten(), error=why)
             self.catalogue.change(tarball, evicting, absent)
         return absent
@@ -142,16 +149,16 @@ class Life:
 
         :returns: ``False``: somebody is at work on it, and nothing was done.
         """
-        if record.state in HALF_DONE and holders.is_alive(record.holder):
+        if record.state in HALF_DONE and self.is_alive(record.holder):
             return False
         with holders.undertaking() as holder:
-            evicting = attrs.evolve(record.at(found), state=State.EVICTING, holder=holder)
+            evicting = self.taken(tarball, record.at(found), State.EVICTING, holder)
             try:
                 self.begin_epoch(tarball, record, evicting)
+                self.clear(tarball, evicting.term)
+                self.catalogue.change(tarball, evicting, evicting.forgotten())
             except Conflict:
                 return False
-            self.clear(tarball)
-            self.catalogue.change(tarball, evicting, evicting.forgotten())
         return True
 
     @contextmanager
@@ -166,28 +173,34 @@ class Life:
             return
         with holders.undertaking() as holder:
             withdrawn = None
-            if record.state not in HALF_DONE or not holders.is_alive(record.holder):
-                evicting = attrs.evolve(record, state=State.EVICTING, holder=holder)
+            if record.state not in HALF_DONE or not self.is_alive(record.holder):
+                evicting = self.taken(tarball, record, State.EVICTING, holder)
                 try:
                     self.catalogue.change(tarball, record, evicting)
+                    self.clear(tarball, evicting.term)
                 except Conflict:
                     pass
                 else:
-                    self.clear(tarball)
                     withdrawn = evicting
             yield withdrawn
 
-    def clear(self, tarball: int) -> None:
-        """Remove all records of a tarball, of whatever version; mark it first."""
+    def clear(self, tarball: int, term: int) -> None:
+        """Shut out who was at work on a tarball, and remove all its records, of whatever version.
+
+        :param term: that of the caller, who is named in the catalogue.
+        :raises Conflict: somebody else took over.
+        """
+        fence.raise_fence(self._sealed, tarball, term)
+        guards = fence.guards(tarball, term)
         durability = min(self._sealed.capability.durability, Durability.PROCESS)
         ranges = {start[:1]: (start, stop) for start, stop in tarball_ranges(tarball)}
         for letter in _CLEARED:
             start, stop = ranges[bytes((letter,))]
-            self._sealed.clear_range(start, stop, durability=durability)
+            self._sealed.clear_range(start, stop, guards=guards, durability=durability)
 
     def recover(self, tarball: int, record: Tarball) -> Tarball:
         """Roll back what a dead process left half done; returns the record as it is then."""
-        if record.state not in HALF_DONE or holders.is_alive(record.holder):
+        if record.state not in HALF_DONE or self.is_alive(record.holder):
             return record
         log.warning("%s was left %s; it is rolled back", record.object, record.state)
         return self.roll_back(tarball, record)

@@ -39,7 +39,7 @@ from kvfs.files.records import (
     tarball_of,
     volume_key,
 )
-from kvfs.kv import Batch, Buffer, KVStore, Readable
+from kvfs.kv import Batch, Buffer, KVStore, Readable, ReadView
 from kvfs.tarballs.catalogue import HALF_DONE, Catalogue, State, Tarball
 from kvfs.tarballs.observers import Entry, Observers
 
@@ -51,6 +51,13 @@ _GENERATION = volume_key("namespace")
 """Counts the changes made here: of two processes that refresh at once, one has to look again."""
 _STEP = 10_000
 """Objects taken over in one batch; each batch is a wait for the disk."""
+_OPS_AHEAD = 24
+"""The most operations that one object, or one directory above it, adds to a batch; two of them for
+each directory whose entries change, when that is dated."""
+_BYTES_AHEAD = 128 << 10
+"""More than one object adds: names are bounded, and the catalogue's record is a few times that."""
+_DATING_OPS = 2
+_DATING_BYTES = 1 << 10
 
 
 def display_name(object_name: str) -> str | None:
@@ -121,6 +128,10 @@ class Namespace:
         self._now_ns = now_ns
         self._observers = observers
         self._batch = Batch()
+        self._bytes = 0
+        capability = state.capability
+        self._ops_max = min(4 * _STEP, capability.batch_ops_max or 4 * _STEP) - _OPS_AHEAD
+        self._bytes_max = (capability.batch_bytes_max or 1 << 40) - _BYTES_AHEAD
         self._view: Readable = state.driver
         self._stack: list[tuple[str, int]] = [("", ROOT_INODE)]
         self._changed: set[int] = set()
@@ -155,7 +166,7 @@ class Namespace:
                     continue
                 self._remove(tarball, withdrawn)
                 report.removed += 1
-                if withdrawn.state is not State.ABSENT or self._batch.ops >= _STEP:
+                if withdrawn.state is not State.ABSENT or self._is_full():
                     self._flush()
         self._flush()
         if report.removed:
@@ -170,6 +181,7 @@ class Namespace:
         stored: Stored,
     ) -> None:
         for info in chunk:
+            self._make_room()
             shown = display_name(info.name)
             if shown is None:
                 report.ignored += 1
@@ -216,7 +228,7 @@ class Namespace:
             slot=slot,
             epoch=0 if removed is None else Tarball.unpack(bytes(removed)).epoch + 1,
         )
-        self._batch.put(catalogue_key(tarball), record.pack())
+        self._put(catalogue_key(tarball), record.pack())
         self._put_root(tarball, record, name)
         return True
 
@@ -246,7 +258,7 @@ class Namespace:
         assert current is not None, "a record of the catalogue has a dirent"
         fresh = attrs.evolve(record.at(info), error="")
         self._catalogue.guard(self._batch, tarball, record)
-        self._batch.put(catalogue_key(tarball), fresh.pack())
+        self._put(catalogue_key(tarball), fresh.pack())
         self._batch.delete(inode_key(record.root(tarball)))
         self._put_root(tarball, fresh, DirentRecord.unpack(current).name)
 
@@ -254,7 +266,7 @@ class Namespace:
         batch = self._batch
         self._catalogue.guard(batch, tarball, record)
         batch.delete(inode_key(record.root(tarball)))
-        batch.put(catalogue_key(tarball), record.gone().pack())
+        self._put(catalogue_key(tarball), record.gone().pack())
         name = DirentRecord.unpack(self._dirent(record.parent, record.slot)).name
         self._remove_dirent(record.parent, record.slot, name)
 
@@ -288,7 +300,7 @@ class Namespace:
                 self._batch.delete_range(dirent_key(inode, 0), dirent_key(inode, LAST_SLOT))
                 name = DirentRecord.unpack(self._dirent(record.parent, record.slot)).name
                 self._remove_dirent(record.parent, record.slot, name)
-                if self._batch.ops >= _STEP:
+                if self._is_full():
                     self._flush()
             self._flush()
 
@@ -305,6 +317,7 @@ class Namespace:
         known, inode = self._stack[-1]
         rest = path[len(known) :].strip("/")
         for part in rest.split("/") if rest else ():
+            self._make_room()
             name = _encoded(part)
             slot, record = locate(self._get, inode, self._names.slot(name), name)
             known = f"{known}/{part}" if known else part
@@ -332,7 +345,7 @@ class Namespace:
         slot, name = self._free_name(parent, tarball, (record.object,))
         if key not in self._batch.puts:
             self._batch.guard(key, bytes(raw))
-        self._batch.put(key, attrs.evolve(record, slot=slot).pack())
+        self._put(key, attrs.evolve(record, slot=slot).pack())
         root = InodeRecord.unpack(raw_inode)
         generation = generation_of(record.epoch)
         self._put_entry(root.attributes, root.flags, parent, slot, name, generation=generation)
@@ -380,12 +393,12 @@ class Namespace:
         attr, valid_s = attributes.pack(), NAMESPACE_VALID_S
         inode, mode = attributes.inode, attributes.mode
         dirent = pack_dirent(attr, inode, mode, slot, name, valid_s=valid_s, generation=generation)
-        self._batch.put(dirent_key(parent, slot), dirent)
+        self._put(dirent_key(parent, slot), dirent)
         self._put_inode(attr, inode, flags, parent, slot)
 
     def _put_inode(self, attr: bytes, inode: int, flags: int, parent: int, slot: int) -> None:
         record = pack_inode(attr, parent, slot, valid_s=NAMESPACE_VALID_S, flags=flags)
-        self._batch.put(inode_key(inode), record)
+        self._put(inode_key(inode), record)
 
     def _attributes(self, inode: int, mtime_ns: int) -> Attributes:
         uid, gid = self._owner
@@ -405,6 +418,25 @@ class Namespace:
     def _get(self, key: bytes) -> Buffer | None:
         """A record as the next commit will leave it."""
         return self._batch.puts.get(key) or self._view.get(key)
+
+    def _put(self, key: bytes, value: bytes) -> None:
+        self._batch.put(key, value)
+        self._bytes += len(key) + len(value)
+
+    def _is_full(self) -> bool:
+        """Might the next object make the batch more than the engine takes?"""
+        dated = len(self._changed)
+        return (
+            self._batch.ops + _DATING_OPS * dated > self._ops_max
+            or self._bytes + _DATING_BYTES * dated > self._bytes_max
+        )
+
+    def _make_room(self) -> None:
+        """Commit what is there if it is much: what is read from then on is as it is by then."""
+        if self._is_full():
+            self._flush()
+            if isinstance(self._view, ReadView):
+                self._view.refresh()
 
     def _touch_changed(self) -> list[int]:
         """Date the directories whose entries changed: by that the kernel knows an old listing."""
@@ -436,6 +468,7 @@ class Namespace:
             self._batch.guard(_GENERATION, self._generation).put(_GENERATION, following)
             self._state.commit(self._batch)
             self._batch.clear()
+            self._bytes = 0
             self._generation = following
             entries, self._entries = self._entries, []
             self._observers.tell(entries, directories)

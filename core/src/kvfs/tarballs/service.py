@@ -42,7 +42,7 @@ from kvfs.tar.compression import open_tar_stream
 from kvfs.tar.readahead import ReadAhead
 from kvfs.tar.reader import TarReader
 from kvfs.tar.window import ByteStream
-from kvfs.tarballs import holders
+from kvfs.tarballs import fence, holders
 from kvfs.tarballs.catalogue import Catalogue, State, Tarball
 from kvfs.tarballs.counting import CountingReader
 from kvfs.tarballs.ingest import Cancelled, Ingest
@@ -108,6 +108,7 @@ class Tarballs:
     """Fetches tarballs into the sealed store.
 
     :param on_ingest: called with the report of each tarball that was sealed here.
+    :param is_alive: tells whether the holder of that name is still at work.
     """
 
     def __init__(
@@ -123,10 +124,11 @@ class Tarballs:
         owner: tuple[int, int],
         metrics: Metrics,
         on_ingest: Callable[[IngestReport], None],
+        is_alive: Callable[[str], bool],
     ) -> None:
         self.catalogue = Catalogue(state)
         self.observers = Observers()
-        self.life = Life(self.catalogue, self.observers, state, sealed, owner)
+        self.life = Life(self.catalogue, self.observers, state, sealed, owner, is_alive)
         self._state = state
         self._sealed = sealed
         self._backing = backing
@@ -303,10 +305,10 @@ class Tarballs:
         if record.state is State.ABSENT:
             claimed = self._claim(job, record, holder)
             # Of somebody who was taken for dead, and was not, there may be records.
-            self.life.clear(job.tarball)
+            self.life.clear(job.tarball, claimed.term)
             self._ingest(job, claimed)
             return True
-        if holders.is_alive(record.holder):
+        if self.life.is_alive(record.holder):
             # Somebody else is at it; batches become visible as they are committed.
             job.advance()
             self._cancel.wait(WATCH_INTERVAL_S)
@@ -318,9 +320,8 @@ class Tarballs:
         """Make the tarball ours to ingest, at the version that its object has now."""
         with _still_there(record):
             found = self._backing.stat(record.object)
-        claimed = attrs.evolve(
-            record.at(found), state=State.INGESTING, holder=holder, shown=True, error=""
-        )
+        claimed = self.life.taken(job.tarball, record.at(found), State.INGESTING, holder)
+        claimed = attrs.evolve(claimed, shown=True, error="")
         if claimed.epoch == record.epoch:
             self.catalogue.change(job.tarball, record, claimed)
         else:
@@ -334,6 +335,7 @@ class Tarballs:
             self._sealed,
             job.tarball,
             epoch=claimed.epoch,
+            guards=fence.guards(job.tarball, claimed.term),
             names=self._names,
             default=self.life.implied_directory(claimed),
             on_flush=job.advance,
@@ -413,6 +415,7 @@ class Tarballs:
             state=State.SEALED,
             seals=claimed.seals + 1,
             holder="",
+            term=0,
             members=report.members,
             content_bytes=report.content_bytes,
             compression=report.compression,

@@ -8,7 +8,7 @@ long as that is inside the tarball.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -75,6 +75,7 @@ class TreeBuilder:
     """Builds the records of one tarball, batch by batch.  Used by one thread.
 
     :param epoch: which version of the tarball it is.
+    :param guards: of every batch.
     :param default: owner, mode and times of directories that the tarball implies but does not list.
     :param on_flush: called after every batch that was committed.
     """
@@ -85,11 +86,13 @@ class TreeBuilder:
         tarball: int,
         *,
         epoch: int,
+        guards: Mapping[bytes, bytes | None],
         names: NameHash,
         default: Attributes,
         on_flush: Callable[[], None],
     ) -> None:
         self.batch = Batch()
+        self._guards = guards
         self._sealed = sealed
         self._first = inode_of(tarball, 0, epoch)
         self._generation = generation_of(epoch)
@@ -125,11 +128,15 @@ class TreeBuilder:
         )
 
     def flush(self) -> None:
-        """Commit what is there."""
+        """Commit what is there.
+
+        :raises Conflict: a guard does not hold.
+        """
         if self._view is not None:
             self._view.close()
             self._view = None
         if self.batch.ops:
+            self.batch.guards.update(self._guards)
             self._sealed.commit(self.batch, self._durability)
             self.batch.clear()
             self.bytes = 0

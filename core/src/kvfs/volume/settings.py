@@ -34,6 +34,11 @@ class VolumeSettings:
         Seconds(60),
         help="how often a mounted volume looks for changes in the store; 0: only at start",
     )
+    lease: Seconds = setting(
+        Seconds(30),
+        help="how long another machine may be silent before its unfinished work is taken over "
+        "(networked engines)",
+    )
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ import uuid
 import attrs
 
 from kvfs.errors import Corrupt, Unsupported
-from kvfs.files.records import FORMAT, HASH_BITS, volume_key
+from kvfs.files.records import CONTENT_IN_INODE, FORMAT, HASH_BITS, volume_key
 from kvfs.kv import KVStore
 
 KEY = volume_key("superblock")
@@ -64,13 +64,17 @@ def read(state: KVStore) -> Superblock | None:
 def create(state: KVStore, *, hash_bits: int = HASH_BITS) -> Superblock:
     """Make the superblock of a new volume.  :raises Conflict: another process made it first."""
     capability = state.capability
+    # A batch holds some other records too.
+    value_bytes_max = min(
+        capability.value_bytes_max, (capability.batch_bytes_max or capability.value_bytes_max) // 4
+    )
     superblock = Superblock(
         format=FORMAT,
         uuid=str(uuid.uuid4()),
         hash_seed=secrets.randbits(64),
         hash_bits=hash_bits,
-        inline_bytes=capability.inline_bytes_best,
-        extent_bytes=capability.extent_bytes_best,
+        inline_bytes=min(capability.inline_bytes_best, value_bytes_max - CONTENT_IN_INODE),
+        extent_bytes=min(capability.extent_bytes_best, value_bytes_max),
     )
     state.create(KEY, superblock.pack())
     return superblock

@@ -36,6 +36,7 @@ from kvfs.tarballs.namespace import Namespace, RefreshReport
 from kvfs.tarballs.observers import Observer
 from kvfs.tarballs.report import IngestReport
 from kvfs.tarballs.service import Tarballs
+from kvfs.volume import demands
 from kvfs.volume import superblock as superblocks
 from kvfs.volume.sessions import Sessions
 from kvfs.volume.settings import VolumeConfig
@@ -85,7 +86,8 @@ class Volume(Closing):
         config = self.config
         self.backing = self._open_backing()
         self.state = self._open_kv("state", config.volume.durability)
-        self.sessions = Sessions(self.state)
+        leased = self.state.capability.is_network
+        self.sessions = Sessions(self.state, lease_s=config.volume.lease if leased else None)
         self.superblock = superblock = self._superblock(hash_bits)
         self.sessions.enter()
         try:
@@ -106,6 +108,7 @@ class Volume(Closing):
             owner=owner,
             metrics=self.metrics,
             on_ingest=self._on_ingest,
+            is_alive=self.sessions.is_alive,
         )
         if self.state.get(inode_key(ROOT_INODE)) is None:
             self._namespace().create_root()
@@ -117,7 +120,7 @@ class Volume(Closing):
                 superblock = superblocks.read(self.state)
                 if superblock is None:
                     return superblocks.create(self.state, hash_bits=hash_bits)
-                if self.sessions.lost_power() and not self.state.capability.is_network:
+                if self.sessions.lost_power():
                     return self._begin_anew(superblock)
                 return superblock
             except Conflict:
@@ -131,6 +134,7 @@ class Volume(Closing):
             driver = layer.info.wrap_kv(driver, layer.settings, self.metrics, store)
         opened = KVStore(driver, name=f"{choice.info.name} ({store})")
         self._opened.append(opened)
+        demands.check(opened.capability, name=opened.name)
         return opened
 
     def _open_backing(self) -> BackingStore:
