@@ -18,6 +18,7 @@ from kvfs.errors import Conflict
 from kvfs.kv.driver import Batch
 from kvfs.kv.store import KVStore
 from kvfs.testing.harness import BackingHarness, KVHarness
+from kvfs.testing.histories import Worker, listen
 
 RECORDS_PER_COMMIT = 3
 CONFLICTS_MAX = 5_000
@@ -57,6 +58,23 @@ def _increment(store: KVStore, *, key: str, times: int) -> int:
     return increment(store, bytes.fromhex(key), times)
 
 
+def _ready() -> None:
+    """Say so, and wait until the others are."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+def _transact(store: KVStore, *, process: int, count: int, seed: int) -> list[list[Any]]:
+    worker = Worker(store, process=process, seed=seed)
+    _ready()
+    return [entry.dump() for entry in worker.work(count)]
+
+
+def _listen(store: KVStore) -> tuple[list[str], bool]:
+    told, in_order = listen(store, _ready)
+    return [key.hex() for key in told], in_order
+
+
 def _commit_and_die(store: KVStore, *, commits: int) -> None:
     """Acknowledge each commit by a line, then be killed."""
     for number in range(commits):
@@ -85,6 +103,8 @@ def _write(store: BackingStore, *, name: str, data: str) -> None:
 KV_TASKS: dict[str, Callable[..., Any]] = {
     "dump": _dump,
     "increment": _increment,
+    "transact": _transact,
+    "listen": _listen,
     "commit_and_die": _commit_and_die,
     "read_after_fork": _read_after_fork,
 }

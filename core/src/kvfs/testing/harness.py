@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -28,11 +28,39 @@ from kvfs.registry import DriverKind, find
 CHILD_TIMEOUT_S = 120
 
 
+def batches_of(records: Mapping[bytes, Buffer], capability: KVCapability) -> Iterator[Batch]:
+    """Puts of the records, in as few batches as the engine takes; one at least."""
+    ops_max, bytes_max = capability.batch_ops_max, capability.batch_bytes_max
+    batch, weight = Batch(), 0
+    for key, value in records.items():
+        weight += len(key) + len(value)
+        full = len(batch.puts) == ops_max or (bytes_max is not None and weight > bytes_max)
+        if batch.puts and full:
+            yield batch
+            batch, weight = Batch(), len(key) + len(value)
+        batch.put(key, value)
+    yield batch
+
+
 @attrs.define
 class Child:
     """A process of the kit that is running; see :mod:`kvfs.testing.child` for its tasks."""
 
     process: subprocess.Popen[str]
+
+    def wait_until_ready(self) -> None:
+        """Wait for a task that says when it is ready, and then waits for :meth:`go`."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if line != "ready\n":
+            _, errors = self.process.communicate(timeout=CHILD_TIMEOUT_S)
+            raise AssertionError(errors or line)
+
+    def go(self) -> None:
+        """Let it begin."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
 
     def answer(self) -> Any:
         """What the task answered, decoded from JSON.  Fails if the process did."""
@@ -132,16 +160,8 @@ class KVHarness(Harness):
         while not driver.capability.writable and isinstance(driver, KVLayer):
             driver = driver.inner
         store = KVStore(driver, name=self.driver)
-        ops_max, bytes_max = store.capability.batch_ops_max, store.capability.batch_bytes_max
-        batch, weight = Batch(), 0
-        for key, value in records.items():
-            weight += len(key) + len(value)
-            full = len(batch.puts) == ops_max or (bytes_max is not None and weight > bytes_max)
-            if batch.puts and full:
-                store.commit(batch, Durability.MEMORY)
-                batch, weight = Batch(), len(key) + len(value)
-            batch.put(key, value)
-        store.commit(batch, Durability.MEMORY)
+        for batch in batches_of(records, store.capability):
+            store.commit(batch, Durability.MEMORY)
 
     def child(self, task: str, *, store: str = "main", **arguments: Any) -> Child:
         """Another process that opens the store and does the task."""

@@ -21,8 +21,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from kvfs.capability import Durability
-from kvfs.errors import Conflict
+from kvfs.capability import Durability, KVCapability
+from kvfs.errors import Conflict, Unsupported
 from kvfs.kv.driver import Batch, Readable, ReadView
 from kvfs.kv.store import KVStore
 from kvfs.testing.harness import KVHarness
@@ -66,6 +66,16 @@ def holds(records: Mapping[bytes, bytes], batch: Batch) -> bool:
     return all(records.get(key) == value for key, value in batch.guards.items())
 
 
+def exceeds(batch: Batch, capability: KVCapability) -> bool:
+    """Is the batch, or a value in it, larger than the engine takes?"""
+    ops_max, bytes_max = capability.batch_ops_max, capability.batch_bytes_max
+    return (
+        (ops_max is not None and batch.ops > ops_max)
+        or (bytes_max is not None and batch.total_bytes > bytes_max)
+        or any(len(value) > capability.value_bytes_max for value in batch.puts.values())
+    )
+
+
 def applied(records: Mapping[bytes, bytes], batch: Batch) -> dict[bytes, bytes]:
     """The records after the batch."""
     after = {
@@ -106,31 +116,40 @@ class KVStateMachine(RuleBasedStateMachine):
         driver = self._harness.open(self._name, durability=Durability.MEMORY)
         return KVStore(driver, name=self._name)
 
+    def _commit(self, batch: Batch) -> None:
+        """A batch whose guards hold; one that is beyond a limit of the engine is refused whole."""
+        try:
+            self._store.commit(batch)
+        except Unsupported:
+            assert exceeds(batch, self._store.capability), batch
+        else:
+            self._records = applied(self._records, batch)
+
     @rule(batch=_batches())
     def commit(self, batch: Batch) -> None:
         """A batch without guards."""
-        self._store.commit(batch)
-        self._records = applied(self._records, batch)
+        self._commit(batch)
 
     @rule(batch=_batches(), keys=st.lists(KEYS, min_size=1, max_size=3))
     def commit_with_guards_that_hold(self, batch: Batch, keys: list[bytes]) -> None:
         """Guards on what is there, or is not."""
         for key in keys:
             batch.guard(key, self._records.get(key))
-        self._store.commit(batch)
-        self._records = applied(self._records, batch)
+        self._commit(batch)
 
     @rule(batch=_batches(), guards=st.dictionaries(KEYS, st.none() | VALUES, max_size=3))
     def commit_with_guards(self, batch: Batch, guards: dict[bytes, bytes | None]) -> None:
         """Guards that mostly do not hold."""
         batch.guards.update(guards)
         if holds(self._records, batch):
-            self._store.commit(batch)
-            self._records = applied(self._records, batch)
+            self._commit(batch)
             return
         try:
             self._store.commit(batch)
         except Conflict:
+            return
+        except Unsupported:
+            assert exceeds(batch, self._store.capability), batch
             return
         raise AssertionError(f"{guards} does not hold in {self._records}, but was accepted")
 

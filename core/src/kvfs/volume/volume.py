@@ -91,7 +91,8 @@ class Volume(Closing):
         self.superblock = superblock = self._superblock(hash_bits)
         self.sessions.enter()
         try:
-            self.sealed = self._open_kv(superblock.sealed_store, Durability.PROCESS)
+            lower = min(config.volume.durability, Durability.PROCESS)
+            self.sealed = self._open_kv(superblock.sealed_store, lower)
         except BaseException:
             self.sessions.withdraw()
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvfs.testing.kv.commits import Commits
 from kvfs.testing.kv.guards import Guards
+from kvfs.testing.kv.histories import Histories
 from kvfs.testing.kv.life import Life
 from kvfs.testing.kv.limits import Limits
 from kvfs.testing.kv.model import Model
@@ -16,7 +17,7 @@ from kvfs.testing.kv.watches import Watches
 
 
 class KVConformance(
-    Reads, Scans, Commits, Guards, Views, Watches, Limits, Life, Sharing, Size, Model
+    Reads, Scans, Commits, Guards, Views, Watches, Limits, Life, Sharing, Histories, Size, Model
 ):
     """What every key-value engine has to prove.
 

@@ -8,7 +8,7 @@ import pytest
 
 from kvfs.kv.driver import Buffer, Readable
 from kvfs.kv.store import KVStore
-from kvfs.testing.harness import KVHarness
+from kvfs.testing.harness import KVHarness, batches_of
 from kvfs.testing.selection import KVSelection
 
 # In byte order: prefixes before what they begin, 0x00 and 0xff at both ends, bytes above 0x7f.
@@ -69,6 +69,12 @@ def owned(records: Iterable[tuple[Buffer, Buffer]]) -> dict[bytes, bytes]:
         assert copied not in found, f"{copied!r} comes twice"
         found[copied] = bytes(value)
     return found
+
+
+def put_all(store: KVStore, records: Mapping[bytes, Buffer]) -> None:
+    """Put records into a store, where it does not matter in how many batches."""
+    for batch in batches_of(records, store.capability):
+        store.commit(batch)
 
 
 class KVBase(KVSelection):

@@ -6,7 +6,7 @@ import pytest
 
 from kvfs.kv.driver import Batch
 from kvfs.kv.store import KVStore
-from kvfs.testing.kv.base import EDGE_KEYS, KVBase, everything, number_key, numbered
+from kvfs.testing.kv.base import EDGE_KEYS, KVBase, everything, number_key, numbered, put_all
 from kvfs.testing.selection import needs
 
 
@@ -39,7 +39,7 @@ class Commits(KVBase):
 
     @needs("writable")
     def test_delete(self, store: KVStore) -> None:
-        store.commit(Batch(puts={**numbered(5)}))
+        put_all(store, numbered(5))
         store.commit(Batch().delete(number_key(2)).delete(number_key(4)).delete(b"absent"))
         assert [*everything(store.driver)] == [number_key(n) for n in (0, 1, 3)]
 
@@ -55,7 +55,7 @@ class Commits(KVBase):
     def test_range_delete_is_half_open(self, store: KVStore) -> None:
         records = dict.fromkeys(EDGE_KEYS, b"x")
         for start, stop in ((b"a", b"b"), (b"\x00", b"\x01"), (b"", b"a"), (b"\x80", b"\xff")):
-            store.commit(Batch(puts={**records}))
+            put_all(store, records)
             store.commit(Batch().delete_range(start, stop))
             expected = [key for key in EDGE_KEYS if not start <= key < stop]
             assert [*everything(store.driver)] == expected, (start, stop)
@@ -63,14 +63,14 @@ class Commits(KVBase):
     @needs("writable")
     def test_range_delete_of_nothing(self, store: KVStore) -> None:
         records = dict.fromkeys(EDGE_KEYS, b"x")
-        store.commit(Batch(puts={**records}))
+        put_all(store, records)
         for start, stop in ((b"b", b"a"), (b"a", b"a"), (b"c", b"d"), (b"", b"")):
             store.commit(Batch().delete_range(start, stop))
             assert everything(store.driver) == records, (start, stop)
 
     @needs("writable")
     def test_range_deletes_may_overlap(self, store: KVStore) -> None:
-        store.commit(Batch(puts={**numbered(10)}))
+        put_all(store, numbered(10))
         batch = Batch().delete_range(number_key(1), number_key(5))
         store.commit(batch.delete_range(number_key(3), number_key(8)).delete(number_key(4)))
         assert [*everything(store.driver)] == [number_key(n) for n in (0, 8, 9)]
@@ -84,7 +84,7 @@ class Commits(KVBase):
 
     @needs("writable")
     def test_range_deletes_come_before_puts_of_the_same_batch(self, store: KVStore) -> None:
-        store.commit(Batch(puts={**numbered(10)}))
+        put_all(store, numbered(10))
         batch = Batch().put(number_key(5), b"new").put(number_key(7) + b"x", b"new")
         store.commit(batch.delete_range(number_key(3), number_key(9)))
         expected = numbered(3) | {number_key(5): b"new", number_key(7) + b"x": b"new"}
@@ -101,6 +101,6 @@ class Commits(KVBase):
 
     @needs("writable")
     def test_clear_range(self, store: KVStore) -> None:
-        store.commit(Batch(puts={**numbered(50)}))
+        put_all(store, numbered(50))
         store.clear_range(number_key(10), number_key(45), step=10)
         assert len(everything(store.driver)) == 15

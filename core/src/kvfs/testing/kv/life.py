@@ -13,7 +13,7 @@ from kvfs.kv.driver import Batch, KVDriver
 from kvfs.kv.store import KVStore
 from kvfs.testing.child import record
 from kvfs.testing.harness import KVHarness
-from kvfs.testing.kv.base import EDGE_KEYS, KVBase, everything, numbered
+from kvfs.testing.kv.base import EDGE_KEYS, KVBase, everything, numbered, put_all
 from kvfs.testing.selection import needs
 
 _READS: dict[str, Callable[[KVDriver], object]] = {
@@ -155,7 +155,7 @@ class Life(KVBase):
     @needs("writable")
     def test_compact_changes_nothing(self, store: KVStore) -> None:
         records = numbered(500)
-        store.commit(Batch(puts={**records}))
+        put_all(store, records)
         store.commit(Batch().delete_range([*records][100], [*records][400]))
         before = everything(store.driver)
         store.compact()

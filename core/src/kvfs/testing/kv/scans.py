@@ -11,7 +11,7 @@ from kvfs.errors import Unsupported
 from kvfs.kv.driver import Batch
 from kvfs.kv.store import KVStore, prefix_end
 from kvfs.testing.harness import KVHarness
-from kvfs.testing.kv.base import EDGE_KEYS, KVBase, number_key, numbered
+from kvfs.testing.kv.base import EDGE_KEYS, KVBase, number_key, numbered, put_all
 from kvfs.testing.selection import lacks, needs
 
 _RECORDS = {key: b"value of " + key for key in EDGE_KEYS}
@@ -99,7 +99,7 @@ class Scans(KVBase):
 
     @needs("writable")
     def test_abandoned_scan_holds_up_nothing(self, store: KVStore) -> None:
-        store.commit(Batch(puts={**numbered(100)}))
+        put_all(store, numbered(100))
         abandoned = store.scan(b"", None)
         next(abandoned)
         del abandoned
@@ -111,7 +111,7 @@ class Scans(KVBase):
     @needs("writable", "snapshot")
     def test_scan_shows_the_instant_at_which_it_began(self, store: KVStore) -> None:
         records = numbered(1000)
-        store.commit(Batch(puts={**records}))
+        put_all(store, records)
         found = []
         for number, (key, value) in enumerate(store.scan(b"", None)):
             found.append((key, value))
@@ -125,7 +125,7 @@ class Scans(KVBase):
     @needs("writable")
     def test_scan_that_deletes_behind_itself_ends(self, store: KVStore) -> None:
         records = numbered(200)
-        store.commit(Batch(puts={**records}))
+        put_all(store, records)
         seen = []
         for key, _ in store.scan(b"", None):
             seen.append(key)

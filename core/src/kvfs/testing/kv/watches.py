@@ -12,7 +12,7 @@ from kvfs.errors import Closed, Conflict, Unsupported
 from kvfs.kv.driver import Batch, Watch
 from kvfs.kv.store import KVStore
 from kvfs.testing.harness import KVHarness
-from kvfs.testing.kv.base import KVBase, number_key, numbered
+from kvfs.testing.kv.base import KVBase, number_key, numbered, put_all
 from kvfs.testing.selection import lacks, needs
 
 _LONG_S = 60
@@ -57,7 +57,7 @@ class Watches(KVBase):
 
     @needs("writable", "watch")
     def test_all_of_a_batch_is_told(self, store: KVStore) -> None:
-        store.commit(Batch(puts={**numbered(50)}))
+        put_all(store, numbered(50))
         with store.watch(b"", None) as watch:
             batch = Batch().delete_range(number_key(10), number_key(40)).delete(number_key(45))
             store.commit(batch.put(number_key(20), b"again").put(b"new", b"1"))

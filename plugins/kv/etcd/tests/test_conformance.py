@@ -1,0 +1,16 @@
+"""etcd against the conformance kit."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvfs.testing import KVConformance, KVHarness
+from kvfs.testing.servers.etcd import Etcd
+
+
+class TestEtcd(KVConformance):
+    driver = "etcd"
+
+    @pytest.fixture
+    def harness(self, server: Etcd) -> KVHarness:
+        return KVHarness("etcd", server.settings())

@@ -1,0 +1,16 @@
+"""RADOS against the conformance kit: one cluster, a namespace for each test."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvfs.testing import KVConformance, KVHarness
+from kvfs.testing.servers.ceph import Ceph
+
+
+class TestRados(KVConformance):
+    driver = "rados"
+
+    @pytest.fixture
+    def harness(self, cluster: Ceph, namespace: str) -> KVHarness:
+        return KVHarness("rados", cluster.settings(namespace))

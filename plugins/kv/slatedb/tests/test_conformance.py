@@ -1,0 +1,35 @@
+"""SlateDB in a bucket against the whole conformance kit, and in a directory where that differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kvfs.capability import KVCapability
+from kvfs.testing import KVConformance, KVHarness
+from kvfs.testing.kv.guards import Guards
+from kvfs.testing.kv.life import Life
+from kvfs.testing.kv.model import Model
+from kvfs_kv_slatedb._settings import FILE_CAPABILITY
+
+
+class TestBucket(KVConformance):
+    driver = "slatedb"
+    machine_examples = 5  # each opening is some forty requests; TestDirectory tries more
+
+    @pytest.fixture
+    def harness(self, bucket: dict[str, str]) -> KVHarness:
+        return KVHarness("slatedb", bucket)
+
+
+class TestDirectory(Guards, Life, Model):
+    driver = "slatedb"
+
+    @classmethod
+    def announced(cls) -> KVCapability:
+        return FILE_CAPABILITY
+
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> KVHarness:
+        return KVHarness("slatedb", {"url": f"file://{tmp_path}"})
