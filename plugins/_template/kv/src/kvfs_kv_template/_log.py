@@ -186,10 +186,15 @@ class Log:
         self._descriptor, self._end = fresh._descriptor, fresh._end
 
     def close(self) -> None:
-        """Unlock and close.  Idempotent."""
+        """Bring everything to the disk, unlock and close.  Idempotent."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+            descriptor, self._descriptor = self._descriptor, None
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                raise translated(error, str(self.path)) from error
+            finally:
+                os.close(descriptor)
 
 
 def _frame(payload: bytes) -> bytes:
