@@ -124,7 +124,7 @@ def test_compiled_programs_are_there_where_their_tools_are(ran: Ran, tmp_path: P
 
 def test_each_number_says_where_it_is_from(ran: Ran) -> None:
     result = ran.result
-    assert ran.report["format"] == 2
+    assert ran.report["format"] == 3
     assert ran.report["environment"]["kernel"]
     assert os.uname().nodename not in json.dumps(ran.report["environment"]).split('"')
     assert result["rounds"] == 1

@@ -164,7 +164,7 @@ def test_examples_use_options_that_there_are(bench: Run) -> None:
     for command in COMMANDS:
         text = bench(command.name.partition(" ")[2], "--help").stdout
         for typed, _ in command.examples:
-            for option in re.findall(r"--[a-z]+", typed):
+            for option in re.findall(r"--[a-z-]+", typed):
                 assert f" {option} " in text, typed
 
 

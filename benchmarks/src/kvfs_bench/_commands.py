@@ -56,6 +56,44 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        name="bench kv",
+        target="kv:kv",
+        summary="Every installed key-value engine, embedded or a server, in one harness.",
+        detail=(
+            "File-system work: bulk ingest, lookups hot and cold, readdir, guarded creates and "
+            "renames, rmtree; values of 1 to 64 KiB; YCSB A to F. One client, and many threads and "
+            "processes; latencies up to p99.9, at fixed rates from the intended start; bytes on "
+            "disk and written, memory, opening again after a clean close and a kill. Servers are "
+            "started and stopped by it. Every answer is checked. Levels of durability never share "
+            "a table. About 1 minute per engine, round and level at full scale."
+        ),
+        examples=(
+            ("kvfs bench kv --quick", "everything that is installed, small"),
+            ("kvfs bench kv --out report", "in full: report.json, .md and .html with plots"),
+            ("kvfs bench kv --engine lmdb --engine sqlite --workload ycsb-a", "two, at one work"),
+            ("kvfs bench kv --durability process --durability power", "a table for each level"),
+            ("kvfs bench kv --seconds 5 --rounds 5 --files 500000", "longer, and larger"),
+            ("kvfs bench kv --engine redis --settings redis.url=redis://host", "your own server"),
+        ),
+    ),
+    Command(
+        name="bench compare",
+        target="compare:compare",
+        summary="What changed between two results beyond noise.",
+        detail=(
+            "Takes what any command of this group wrote with --json. Each metric of both is "
+            "compared over its rounds by Welch's t-test on logarithms; the p-values are adjusted "
+            "together for the number of metrics (Benjamini-Hochberg, 5 %), so that not every "
+            "twentieth is called a change for nothing. Fewer than two rounds: nothing is said. "
+            "Results of different machines, sizes or durability are refused."
+        ),
+        examples=(
+            ("kvfs bench compare before.json after.json", "what changed, the largest first"),
+            ("kvfs bench compare before.json after.json --fail-if-slower 10", "for CI"),
+            ("kvfs bench compare before.json after.json --force --all", "everything, in any case"),
+        ),
+    ),
+    Command(
         name="bench requests",
         target="requests:requests",
         summary="What a request costs the daemon: in the engine, the model and the binding.",

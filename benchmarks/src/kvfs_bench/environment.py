@@ -8,10 +8,11 @@ import re
 import shutil
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
+from kvfs.registry import installed
 from kvfs_bench import caches
 from kvfs_bench.programs import Programs
 
@@ -26,8 +27,11 @@ _PACKAGES = (
 )
 
 
-def record(programs: Programs, where: Path) -> dict[str, Any]:
-    """Everything about the run that is not a measurement."""
+def record(programs: Programs | None, where: Path) -> dict[str, Any]:
+    """Everything about the run that is not a measurement.
+
+    :param programs: whose versions count; ``None``: no other programs take part.
+    """
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         # The numbers: what distributions and owners of machines add may be a name.
@@ -38,7 +42,7 @@ def record(programs: Programs, where: Path) -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)),
         "filesystem": _filesystem(where),
         "caches_dropped": caches.can_drop(),
-        "versions": _versions(programs),
+        "versions": _own_versions() if programs is None else _versions(programs),
     }
 
 
@@ -66,13 +70,39 @@ def _filesystem(where: Path) -> str:
     return "unknown"
 
 
+def engine_versions(engine: str) -> dict[str, str]:
+    """Of the distribution of an installed engine, and of the packages that it stands on."""
+    found = {}
+    for driver in installed("kv"):
+        if driver.name == engine:
+            found[driver.distribution] = driver.version
+            for requirement in requires(driver.distribution) or ():
+                if "extra ==" in requirement or requirement.startswith(("kvfs-", "attrs")):
+                    continue
+                if named := re.match(r"[\w.-]+", requirement):
+                    found[named[0]] = _version(named[0])
+    return found
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _own_versions() -> dict[str, str]:
+    return {
+        "Python": platform.python_version(),
+        "kvfs-core": version("kvfs-core"),
+        "kvfs-bench": version("kvfs-bench"),
+    }
+
+
 def _versions(programs: Programs) -> dict[str, str]:
     found = {"Python": platform.python_version()}
     for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
+        found[package] = _version(package)
     try:
         import lmdb
 

@@ -7,11 +7,14 @@ from typing import Any
 
 import attrs
 
-from kvfs.errors import Corrupt
+from kvfs.errors import Corrupt, Unsupported
 from kvfs_bench.processes import Memory
 
-FORMAT = 2
-"""Version of the JSON form.  2: ``speeds`` to several references, ``requests``, ``remark``."""
+FORMAT = 3
+"""Version of the JSON form.  2: ``speeds`` to several references, ``requests``, ``remark``.
+3: ``kind`` of each suite: ``times`` as here, or ``engines`` (kvfs_bench.kv.result)."""
+
+KIND = "times"
 
 STATES = {
     "fresh": "mounted anew, so that no inodes, names or file pages of it are in the kernel's "
@@ -203,6 +206,7 @@ class SuiteResult:
                 }
             )
         return attrs.asdict(self, filter=lambda field, _: field.name != "measurements") | {
+            "kind": KIND,
             "measurements": measurements,
             "states": self._used(STATES, "state"),
             "durabilities": self._used(DURABILITIES, "durability"),
@@ -217,18 +221,26 @@ def upgrade(report: dict[str, Any]) -> dict[str, Any]:
     """A report of an earlier format in the present one; one of the present format as it is."""
     if report["format"] == FORMAT:
         return report
-    suites = []
-    for suite in report["suites"]:
-        reference = suite.get("reference", "")
-        measurements = []
-        for item in suite["measurements"]:
-            speed = item.get("speed")
-            ratio = {"median": speed, "worst": speed, "best": speed}
-            old: dict[str, Any] = {"rounds": [], "requests": [], "requests_are": "", "remark": ""}
-            old |= {"requests_each": None, "server_cpu_s_each": None}
-            speeds = {} if speed is None else {reference: ratio}
-            measurements.append(old | item | {"speeds": speeds})
-        references = [reference] if reference else []
-        more = {"references": references, "goals": [], "measurements": measurements}
-        suites.append(suite | more)
+    if report["format"] not in (1, 2):
+        raise Unsupported(
+            f"results of format {report['format']}: this knows up to {FORMAT}; update kvfs-bench"
+        )
+    suites = [suite | {"kind": KIND} for suite in report["suites"]]
+    if report["format"] == 1:
+        suites = [_upgrade_first(suite) for suite in suites]
     return report | {"format": FORMAT, "suites": suites}
+
+
+def _upgrade_first(suite: dict[str, Any]) -> dict[str, Any]:
+    """A suite of the first format, which had one reference."""
+    reference = suite.get("reference", "")
+    measurements = []
+    for item in suite["measurements"]:
+        speed = item.get("speed")
+        ratio = {"median": speed, "worst": speed, "best": speed}
+        old: dict[str, Any] = {"rounds": [], "requests": [], "requests_are": "", "remark": ""}
+        old |= {"requests_each": None, "server_cpu_s_each": None}
+        speeds = {} if speed is None else {reference: ratio}
+        measurements.append(old | item | {"speeds": speeds})
+    references = [reference] if reference else []
+    return suite | {"references": references, "goals": [], "measurements": measurements}

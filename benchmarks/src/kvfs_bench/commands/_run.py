@@ -29,8 +29,8 @@ _DEFAULT_SCRATCH = Path("~/.cache/kvfs/benchmarks")
 
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
-class Options:
-    """The options that every command has."""
+class Common:
+    """The options that every command has that measures."""
 
     scale: Annotated[
         str,
@@ -45,7 +45,6 @@ class Options:
             "What is put there is removed at the end."
         ),
     ] = None
-    keep: Annotated[bool, Parameter(help="Keep the inputs for the next run.")] = False
     cpu: Annotated[
         int | None,
         Parameter(help="Bind every process to this one core: no wake-up crosses cores."),
@@ -58,9 +57,6 @@ class Options:
     publish: Annotated[
         bool, Parameter(help="Write the results into benchmarks/ of the checkout.")
     ] = False
-    kvfs: Annotated[
-        str | None, Parameter(help="The command to measure, if not the one beside this Python.")
-    ] = None
 
     def factor(self) -> float:
         """The scale as a number.
@@ -77,6 +73,40 @@ class Options:
             raise Invalid("--scale must be more than 0")
         return factor
 
+    def check(self) -> int:
+        """See that they make sense, and bind this process; how many rounds there are.
+
+        :raises Invalid: one of them does not.
+        """
+        rounds = 1 if self.quick else self.rounds
+        if rounds < 1:
+            raise Invalid("--rounds must be at least 1")
+        if self.cpu is not None and self.cpu not in os.sched_getaffinity(0):
+            raise Invalid(f"there is no CPU {self.cpu} for this process")
+        for path in (self.json, self.markdown, self.html):
+            # Said now, and not when the measuring is done.
+            if path is not None and not path.absolute().parent.is_dir():
+                raise Invalid(f"there is no directory {path.absolute().parent}")
+        if self.cpu is not None:
+            os.sched_setaffinity(0, {self.cpu})
+        return rounds
+
+    @property
+    def place(self) -> Path:
+        """Where the scratch directory is made."""
+        return (self.scratch or _DEFAULT_SCRATCH).expanduser()
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Options(Common):
+    """The options of the commands that run ``kvfs`` on inputs that they make."""
+
+    keep: Annotated[bool, Parameter(help="Keep the inputs for the next run.")] = False
+    kvfs: Annotated[
+        str | None, Parameter(help="The command to measure, if not the one beside this Python.")
+    ] = None
+
 
 def say(text: str) -> None:
     """A line of progress."""
@@ -89,34 +119,24 @@ def execute(options: Options, suite: Callable[[Context], SuiteResult]) -> None:
     :raises KVFSError: an option makes no sense, there is no room, or an answer was wrong.
     """
     factor = options.factor()
-    rounds = 1 if options.quick else options.rounds
-    if rounds < 1:
-        raise Invalid("--rounds must be at least 1")
-    if options.cpu is not None and options.cpu not in os.sched_getaffinity(0):
-        raise Invalid(f"there is no CPU {options.cpu} for this process")
-    for path in (options.json, options.markdown, options.html):
-        # Said now, and not when the measuring is done.
-        if path is not None and not path.absolute().parent.is_dir():
-            raise Invalid(f"there is no directory {path.absolute().parent}")
-    if options.cpu is not None:
-        os.sched_setaffinity(0, {options.cpu})
+    rounds = options.check()
     programs = Programs.find(kvfs=options.kvfs)
-    place = (options.scratch or _DEFAULT_SCRATCH).expanduser()
-    with scratch(place, keep=options.keep) as found:
+    with scratch(options.place, keep=options.keep) as found:
         record = environment.record(programs, found.work)
         context = Context(programs=programs, scratch=found, scale=factor, rounds=rounds, say=say)
         result = suite(context)
-    report = {"format": FORMAT, "environment": record, "suites": [result.as_dict()]}
-    _write(options, report)
-    sys.stdout.write(markdown.full(report))
+    report(options, record, [result.as_dict()])
 
 
-def _write(options: Options, report: dict[str, Any]) -> None:
+def report(options: Common, record: dict[str, Any], suites: list[dict[str, Any]]) -> None:
+    """Print the report, and write the files that the options ask for."""
+    whole = {"format": FORMAT, "environment": record, "suites": suites}
     if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        options.json.write_text(json.dumps(whole, indent=1) + "\n")
     if options.markdown is not None:
-        options.markdown.write_text(markdown.full(report))
+        options.markdown.write_text(markdown.full(whole))
     if options.html is not None:
-        options.html.write_text(page(report))
+        options.html.write_text(page(whole))
     if options.publish:
-        publish(report)
+        publish(whole)
+    sys.stdout.write(markdown.full(whole))

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kvfs_bench.kv.result import KIND as ENGINES
+from kvfs_bench.report import engines
 from kvfs_bench.report.figures import by_work, count, mib, ratio, requests, seconds, spread
+from kvfs_bench.report.tables import table
 
 _MET = {True: "**met**", False: "not met", None: "cannot say"}
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def environment(record: dict[str, Any]) -> str:
@@ -49,6 +45,8 @@ def full(report: dict[str, Any]) -> str:
 
 def suite(result: dict[str, Any]) -> str:
     """One suite: its inputs, everything that was measured, and the legend."""
+    if result["kind"] == ENGINES:
+        return f"## {result['title']}\n\n{engines.suite(result)}\n"
     parts = [f"## {result['title']}", _inputs(result), *_goals(result), _measurements(result)]
     memory = _memory(result)
     if memory:
@@ -61,6 +59,9 @@ def brief(report: dict[str, Any]) -> str:
     """The report in short, for the README: medians, speeds, peaks, and what they hold for."""
     parts = [environment(report["environment"])]
     for result in report["suites"]:
+        if result["kind"] == ENGINES:
+            parts += [f"### {result['title']}", engines.suite(result, brief=True)]
+            continue
         short = _matrix if len(result["references"]) > 1 else _brief
         parts += [f"### {result['title']}", _inputs(result), *_goals(result)]
         parts += [short(result), _legend(result)]

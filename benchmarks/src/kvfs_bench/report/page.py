@@ -7,6 +7,8 @@ from functools import partial
 from html import escape
 from typing import Any
 
+from kvfs_bench.kv.result import KIND as ENGINES
+from kvfs_bench.report import engines_page
 from kvfs_bench.report.bars import Bar, chart
 from kvfs_bench.report.figures import by_work, count, mib, ratio, reference_of, requests, seconds
 from kvfs_bench.report.markdown import environment_lines, legend_lines
@@ -53,16 +55,20 @@ def page(report: dict[str, Any]) -> str:
     """The whole page."""
     titles = " · ".join(result["title"] for result in report["suites"])
     facts = "".join(f"<li>{escape(line)}</li>" for line in environment_lines(report["environment"]))
+    has_engines = any(result["kind"] == ENGINES for result in report["suites"])
+    style = _STYLE + (engines_page.STYLE if has_engines else "")
     bodies = "".join(_suite(result) for result in report["suites"])
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>KVFS: {escape(titles)}</title><style>{_STYLE}</style></head><body>"
+        f"<title>KVFS: {escape(titles)}</title><style>{style}</style></head><body>"
         f'<h1>{escape(titles)}</h1><ul class="facts">{facts}</ul>{bodies}</body></html>\n'
     )
 
 
 def _suite(result: dict[str, Any]) -> str:
+    if result["kind"] == ENGINES:
+        return engines_page.body(result)
     inputs = "; ".join(
         f"{escape(name)}: "
         + ", ".join(f"{count(value)} {key.replace('_', ' ')}" for key, value in facts.items())

@@ -1,0 +1,1 @@
+"""``kvfs bench kv``: every installed key-value engine behind one harness."""
