@@ -1,5 +1,5 @@
 # The verbs that people and CI use.  Thin: each calls a tool.
-.PHONY: setup demo test lint types unit bench docs clean
+.PHONY: setup demo test lint types unit crash bench docs clean
 PYTEST = .venv/bin/python -m pytest
 
 setup:            ## .venv with the kvfs command in it
@@ -26,6 +26,12 @@ unit:             ## each member by itself, as it would be tested on its own; th
 	@for member in core plugins/_template/* plugins/kv/* plugins/backing/* plugins/frontends/*; do \
 		echo "== $$member"; $(PYTEST) -q $$member/tests || exit 1; done
 	@echo "== tests"; $(PYTEST) -q tests
+
+crash: dev        ## a thousand kills and hundreds of power cuts of every engine (hours)
+	.venv/bin/python -m kvfs.testing.crash --kills 1000
+	.venv/bin/python -m kvfs.testing.crash --kills 300 --writers 3
+	.venv/bin/python -m kvfs.testing.crash --kills 300 --kill-server
+	.venv/bin/python -m tests.crash.power --cuts 300
 
 bench: setup      ## the figures of benchmarks/README.md (an hour, and 20 GB of disk)
 	.venv/bin/python -m pip install -q ratarmount -e ./benchmarks
