@@ -151,6 +151,11 @@ def resident(path: str, bytes_max: str, total: str) -> None:
                 assert bytes(value[:100]) == body[index % 1000 :][:100]
                 if index % 7 == 0:
                     peak = max(peak, _mapped())
+        for scanned, (_, value) in enumerate(view.scan(b"", None)):
+            assert len(value) >= 176
+            bytes(value)
+            if scanned % 7 == 0:
+                peak = max(peak, _mapped())
     print((written - floor) // MIB, (peak - floor) // MIB)
     driver.close()
 

@@ -38,10 +38,16 @@ def scan_buffers(
     *,
     reverse: bool,
     name: str,
+    check: Callable[[], None],
 ) -> Iterator[tuple[bytes, Buffer]]:
     """The records of ``[start, stop)``: keys copied, since buffers do not compare, values not."""
+    left = READS_PER_CHECK
     try:
         for key, value in place(txn.cursor(), start, stop, reverse=reverse):
+            left -= 1
+            if left < 0:
+                left = READS_PER_CHECK
+                check()
             own = bytes(key)
             if own < start if reverse else stop is not None and own >= stop:
                 return
@@ -117,7 +123,9 @@ class LMDBView(ReadView):
         reverse: bool = False,
         limit: int | None = None,
     ) -> Iterator[tuple[Buffer, Buffer]]:
-        records = scan_buffers(self._open(), start, stop, reverse=reverse, name=self._name)
+        records = scan_buffers(
+            self._open(), start, stop, reverse=reverse, name=self._name, check=self._check
+        )
         return records if limit is None else islice(records, limit)
 
     def refresh(self) -> None:
