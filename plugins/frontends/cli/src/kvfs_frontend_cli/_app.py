@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from kvfs.errors import KVFSError
 from kvfs.hooks import plugin_manager
-from kvfs_frontend_cli._commands import COMMANDS, GROUPS
+from kvfs_frontend_cli._commands import COMMANDS, GROUPS, PARENTS
 from kvfs_frontend_cli._exits import Exit, Stopped, exit_of
 from kvfs_frontend_cli._output import complain
 
@@ -40,15 +40,13 @@ _GROUPS = {name: Group(name, sort_key=number) for number, name in enumerate(GROU
 
 def add(app: App) -> None:
     """Register the table of commands."""
-    config = App(
-        name="config",
-        help="Explain and print settings.",
-        help_format="plaintext",
-        group=_GROUPS[GROUPS[-1]],
-    )
+    parents = {
+        name: App(name=name, help=help_, help_format="plaintext", group=_GROUPS[GROUPS[-1]])
+        for name, help_ in PARENTS.items()
+    }
     for command in COMMANDS:
         parent, _, name = command.name.rpartition(" ")
-        (config if parent else app).command(
+        (parents[parent] if parent else app).command(
             f"kvfs_frontend_cli.commands.{command.target}",
             name=name,
             help=command.help,
@@ -57,7 +55,8 @@ def add(app: App) -> None:
             help_format="plaintext",
             group=None if parent else _GROUPS[command.group],
         )
-    app.command(config)
+    for made in parents.values():
+        app.command(made)
 
 
 def make_app() -> App:

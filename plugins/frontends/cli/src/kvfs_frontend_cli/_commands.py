@@ -38,6 +38,11 @@ class Command:
 
 SERVE, LOOK, KEEP, ABOUT = "Mount", "Read without a mount", "Fetch", "Look into"
 GROUPS: Final = (SERVE, LOOK, KEEP, ABOUT)
+PARENTS: Final = {
+    "kv": "Move a volume to another engine.",
+    "config": "Explain and print settings.",
+}
+"""Groups of commands that share their first word."""
 
 COMMANDS: Final = (
     Command(
@@ -198,6 +203,49 @@ COMMANDS: Final = (
         examples=(
             ("kvfs drivers", "all of them"),
             ("kvfs drivers kv --capabilities", "what each engine can do"),
+        ),
+    ),
+    Command(
+        name="kv copy",
+        target="kv:copy",
+        group=ABOUT,
+        summary="Copy what a volume has fetched to another engine, and compare.",
+        detail=(
+            "SOURCE and DESTINATION are volumes, as a rule two configurations that differ in "
+            "[kv]. The copy is of one instant. Until it is complete nobody can open it as a "
+            "volume; Ctrl-C leaves it so, and --resume goes on with it."
+        ),
+        examples=(
+            ("kvfs kv copy lmdb.toml postgres.toml", "from one engine to another"),
+            ("kvfs kv copy lmdb.toml postgres.toml --resume", "after it was broken off"),
+        ),
+    ),
+    Command(
+        name="kv dump",
+        target="kv:dump",
+        group=ABOUT,
+        summary="Write what a volume has fetched to a file.",
+        detail=(
+            "Compressed if the name ends in .zst. Until it is complete the file is called "
+            "FILE.part. Each block has a checksum."
+        ),
+        examples=(
+            ("kvfs kv dump train.toml train.kvfs.zst", "all records, of one instant"),
+            ("kvfs kv dump train.toml train.kvfs.zst --resume", "after it was broken off"),
+        ),
+    ),
+    Command(
+        name="kv load",
+        target="kv:load",
+        group=ABOUT,
+        summary="Make a volume out of a file that kvfs kv dump wrote.",
+        detail=(
+            "The file is read through before anything is written: one that is damaged or cut off "
+            "is refused."
+        ),
+        examples=(
+            ("kvfs kv load train.kvfs.zst postgres.toml", "into an engine that is empty"),
+            ("kvfs kv load train.kvfs.zst postgres.toml --force", "in place of what is there"),
         ),
     ),
     Command(

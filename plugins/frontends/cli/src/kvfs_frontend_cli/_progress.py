@@ -41,6 +41,7 @@ class Work:
     """Of what ``bytes_total`` counts."""
     bytes_total: int | None
     """``None``: not known."""
+    unit: str = "members"
 
 
 @attrs.define
@@ -50,10 +51,10 @@ class _Seen:
 
 
 def describe(work: Work, elapsed_s: float) -> str:
-    """Members, rate, bytes and what remains, in one line without the name."""
+    """How many, rate, bytes and what remains, in one line without the name."""
     elapsed_s = max(elapsed_s, 1e-6)
     speed = work.bytes_done / elapsed_s
-    parts = [f"{work.members:,} members", f"{work.members / elapsed_s:,.0f}/s"]
+    parts = [f"{work.members:,} {work.unit}", f"{work.members / elapsed_s:,.0f}/s"]
     if work.bytes_total:
         parts.append(f"{format_bytes(work.bytes_done)} of {format_bytes(work.bytes_total)}")
     else:
