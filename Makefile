@@ -1,6 +1,7 @@
 # The verbs that people and CI use.  Thin: each calls a tool.
 .PHONY: setup demo test lint types unit crash bench docs clean
-PYTEST = .venv/bin/python -m pytest
+# Two at a time: most tests wait for a disk, a kernel or a server.
+PYTEST = .venv/bin/python -m pytest -q -n 2 --dist worksteal
 
 setup:            ## .venv with the kvfs command in it
 	@.ci/setup
@@ -24,8 +25,8 @@ types:            ## each folder of tests by itself: they share module names
 
 unit:             ## each member by itself, as it would be tested on its own; then what crosses them
 	@for member in core plugins/_template/* plugins/kv/* plugins/backing/* plugins/frontends/*; do \
-		echo "== $$member"; $(PYTEST) -q $$member/tests || exit 1; done
-	@echo "== tests"; $(PYTEST) -q tests
+		echo "== $$member"; $(PYTEST) $$member/tests || exit 1; done
+	@echo "== tests"; $(PYTEST) tests
 
 crash: dev        ## a thousand kills and hundreds of power cuts of every engine (hours)
 	.venv/bin/python -m kvfs.testing.crash --kills 1000
