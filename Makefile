@@ -1,5 +1,5 @@
 # The verbs that people and CI use.  Thin: each calls a tool.
-.PHONY: setup demo test lint types unit crash bench docs clean
+.PHONY: setup demo test lint types unit crash bench bench-micro docs clean
 # Two at a time: most tests wait for a disk, a kernel or a server.
 PYTEST = .venv/bin/python -m pytest -q -n 2 --dist worksteal
 
@@ -36,7 +36,12 @@ crash: dev        ## a thousand kills and hundreds of power cuts of every engine
 
 bench: setup      ## the figures of benchmarks/README.md (an hour, and 20 GB of disk)
 	.venv/bin/python -m pip install -q ratarmount -e ./benchmarks
-	@for suite in ingest large catalogue mount; do .venv/bin/kvfs bench $$suite || exit 1; done
+	@for suite in ingest large catalogue mount kv size; do .venv/bin/kvfs bench $$suite || exit 1; done
+
+bench-micro: dev  ## each call of every engine, a table for each operation and durability
+	.venv/bin/python -m pytest -q -k bench --benchmark-only --benchmark-sort=median \
+		--benchmark-columns=min,median,iqr,ops,rounds \
+		core/tests/conformance/test_kv_memory.py::TestMemory plugins/kv/*/tests/test_conformance.py
 
 docs: dev         ## write the generated tables of docs/reference anew
 	.venv/bin/python docs/generate.py

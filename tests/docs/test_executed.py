@@ -15,10 +15,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -30,7 +32,7 @@ FENCE = re.compile(r"^```(\w*) *([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SEPARATOR = "\x1e"
 ANY_CODE = ("kvfs doctor",)
 """Commands that may fail: what else runs on this machine may be out of order."""
-PAGE_TIMEOUT_S = 180
+PAGE_TIMEOUT_S = 280
 
 
 def normal(line: str) -> str:
@@ -142,15 +144,20 @@ def execute(page: Path, directory: Path, third_party: Path) -> Iterator[tuple[St
     }
     output = directory.parent / "output"
     with output.open("wb") as stream:  # a pipe would stay open as long as a daemon does
-        subprocess.run(
+        shell = subprocess.Popen(
             [shutil.which("bash") or "bash", "--norc", script],
             cwd=directory,
             env=environment,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            timeout=PAGE_TIMEOUT_S,
-            check=False,
+            start_new_session=True,
         )
+        try:
+            shell.wait(PAGE_TIMEOUT_S)
+        finally:
+            with suppress(ProcessLookupError):  # what a page that failed left in the background
+                os.killpg(shell.pid, signal.SIGKILL)
+            shell.wait()
     parts = output.read_text(errors="backslashreplace").split(SEPARATOR)
     commands = [step for step in steps if isinstance(step, Step)]
     for step, text, code in zip(commands, parts[::2], parts[1::2], strict=False):

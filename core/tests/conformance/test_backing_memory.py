@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kvfs.testing import BackingConformance, BackingHarness
+from kvfs.testing import BackingBenchmarks, BackingConformance, BackingHarness
 
 
-class TestMemory(BackingConformance):
+class TestMemory(BackingConformance, BackingBenchmarks):
     """The executable specification itself."""
 
     driver = "memory"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kvfs.testing import KVConformance, KVHarness
+from kvfs.testing import KVBenchmarks, KVConformance, KVHarness
 
 
-class TestMemory(KVConformance):
+class TestMemory(KVConformance, KVBenchmarks):
     """The executable specification itself."""
 
     driver = "memory"

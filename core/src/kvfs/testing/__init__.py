@@ -2,7 +2,7 @@
 
 The whole test file of a key-value engine::
 
-    class TestLMDB(KVConformance):
+    class TestLMDB(KVConformance, KVBenchmarks):
         driver = "lmdb"  # its name in the registry: tests are selected by what it declares
 
         @pytest.fixture
@@ -11,7 +11,7 @@ The whole test file of a key-value engine::
 
 and of a backing store, with a side door so that it is not tested against itself alone::
 
-    class TestPosix(BackingConformance):
+    class TestPosix(BackingConformance, BackingBenchmarks):
         driver = "posix"
 
         @pytest.fixture
@@ -23,8 +23,12 @@ and of a backing store, with a side door so that it is not tested against itself
                 raw_write=lambda name, data: (tmp_path / name).write_bytes(data),
             )
 
-Needs the extra ``kvfs-core[testing]`` (pytest, hypothesis).  Names are imported on first use, so
-that the pytest plugin of this package costs a test run that does not use it nothing.
+The benchmarks are done once in an ordinary run; ``pytest --benchmark-only`` measures
+(:mod:`kvfs.testing.benchmarks`).
+
+Needs the extra ``kvfs-core[testing]`` (pytest, hypothesis, pytest-benchmark).  Names are imported
+on first use, so that the pytest plugin of this package costs a test run that does not use it
+nothing.
 """
 
 from __future__ import annotations
@@ -35,16 +39,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvfs.layers.faults import Fault, FaultPlan, SimulatedCrash
     from kvfs.testing.backing import BackingConformance
+    from kvfs.testing.benchmarks import BackingBenchmarks, KVBenchmarks
     from kvfs.testing.harness import BackingHarness, KVHarness
     from kvfs.testing.kv import KVConformance
     from kvfs.testing.machine import KVStateMachine, run_kv_machine
     from kvfs.testing.selection import lacks, needs
 
 _HOMES = {
+    "BackingBenchmarks": "kvfs.testing.benchmarks",
     "BackingConformance": "kvfs.testing.backing",
     "BackingHarness": "kvfs.testing.harness",
     "Fault": "kvfs.layers.faults",
     "FaultPlan": "kvfs.layers.faults",
+    "KVBenchmarks": "kvfs.testing.benchmarks",
     "KVConformance": "kvfs.testing.kv",
     "KVHarness": "kvfs.testing.harness",
     "KVStateMachine": "kvfs.testing.machine",
@@ -55,10 +62,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "BackingBenchmarks",
     "BackingConformance",
     "BackingHarness",
     "Fault",
     "FaultPlan",
+    "KVBenchmarks",
     "KVConformance",
     "KVHarness",
     "KVStateMachine",

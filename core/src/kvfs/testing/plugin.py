@@ -20,7 +20,7 @@ from kvfs.errors import KVFSError
 if TYPE_CHECKING:
     from kvfs.layers.faults import FaultPlan
 
-for _module in ("kv", "backing", "machine", "harness", "histories"):
+for _module in ("kv", "backing", "benchmarks", "machine", "harness", "histories"):
     pytest.register_assert_rewrite(f"kvfs.testing.{_module}")
 
 _TABLE = pytest.StashKey[dict[tuple[str, str, str], list[str]]]()

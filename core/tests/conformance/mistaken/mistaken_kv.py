@@ -14,7 +14,7 @@ from kvfs.capability import Durability
 from kvfs.errors import Closed, Conflict
 from kvfs.kv import Batch
 from kvfs.kv.memory import DRIVER, MemoryDriver, MemoryView
-from kvfs.testing import KVConformance, KVHarness
+from kvfs.testing import KVBenchmarks, KVConformance, KVHarness
 
 
 class ScanOfASnapshotIsLive(MemoryDriver):
@@ -148,7 +148,7 @@ for _cls in _MISTAKEN:
         DRIVER, name=_name, factory=f"mistaken_kv:open_{_name}"
     )
 
-    class _Conformance(KVConformance):
+    class _Conformance(KVConformance, KVBenchmarks):
         driver = _name
         machine_examples = 60
 

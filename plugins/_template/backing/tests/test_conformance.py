@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kvfs.testing import BackingConformance, BackingHarness
+from kvfs.testing import BackingBenchmarks, BackingConformance, BackingHarness
 
 
-class TestTemplate(BackingConformance):
+class TestTemplate(BackingConformance, BackingBenchmarks):
     driver = "template"
 
     @pytest.fixture

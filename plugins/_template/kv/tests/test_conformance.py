@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kvfs.testing import KVConformance, KVHarness
+from kvfs.testing import KVBenchmarks, KVConformance, KVHarness
 
 
-class TestTemplate(KVConformance):
+class TestTemplate(KVConformance, KVBenchmarks):
     driver = "template"
 
     @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kvfs.testing import BackingConformance, BackingHarness
+from kvfs.testing import BackingBenchmarks, BackingConformance, BackingHarness
 
 
 def _harness(path: Path, **settings: Any) -> BackingHarness:
@@ -19,7 +19,7 @@ def _harness(path: Path, **settings: Any) -> BackingHarness:
     )
 
 
-class TestPosix(BackingConformance):
+class TestPosix(BackingConformance, BackingBenchmarks):
     driver = "posix"
 
     @pytest.fixture
@@ -27,7 +27,7 @@ class TestPosix(BackingConformance):
         return _harness(tmp_path)
 
 
-class TestPosixDirect(BackingConformance):
+class TestPosixDirect(BackingConformance, BackingBenchmarks):
     driver = "posix"
 
     @pytest.fixture

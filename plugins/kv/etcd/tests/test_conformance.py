@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kvfs.testing import KVConformance, KVHarness
+from kvfs.testing import KVBenchmarks, KVConformance, KVHarness
 from kvfs.testing.servers.etcd import Etcd
 
 
-class TestEtcd(KVConformance):
+class TestEtcd(KVConformance, KVBenchmarks):
     driver = "etcd"
 
     @pytest.fixture

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from kvfs.capability import Durability, KVCapability
-from kvfs.testing import KVConformance, KVHarness
+from kvfs.testing import KVBenchmarks, KVConformance, KVHarness
 from kvfs_kv_lmdb._settings import capability_of
 
 
-class TestLMDB(KVConformance):
+class TestLMDB(KVConformance, KVBenchmarks):
     driver = "lmdb"
 
     @pytest.fixture
@@ -22,7 +22,7 @@ class TestLMDB(KVConformance):
         return KVHarness("lmdb", {"path": str(tmp_path)})
 
 
-class TestLMDB10(KVConformance):
+class TestLMDB10(KVConformance, KVBenchmarks):
     driver = "lmdb"
 
     @classmethod

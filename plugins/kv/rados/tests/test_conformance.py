@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kvfs.testing import KVConformance, KVHarness
+from kvfs.testing import KVBenchmarks, KVConformance, KVHarness
 from kvfs.testing.servers.ceph import Ceph
 
 
-class TestRados(KVConformance):
+class TestRados(KVConformance, KVBenchmarks):
     driver = "rados"
 
     @pytest.fixture

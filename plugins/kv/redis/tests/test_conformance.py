@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kvfs.testing import KVConformance, KVHarness
+from kvfs.testing import KVBenchmarks, KVConformance, KVHarness
 from kvfs.testing.servers.redis import Redis
 
 
-class TestRedis(KVConformance):
+class TestRedis(KVConformance, KVBenchmarks):
     driver = "redis"
 
     @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kvfs.testing import KVConformance, KVHarness
+from kvfs.testing import KVBenchmarks, KVConformance, KVHarness
 
 
-class TestRocksDB(KVConformance):
+class TestRocksDB(KVConformance, KVBenchmarks):
     driver = "rocksdb"
 
     @pytest.fixture

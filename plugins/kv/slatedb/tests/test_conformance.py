@@ -1,4 +1,7 @@
-"""SlateDB in a bucket against the whole conformance kit, and in a directory where that differs."""
+"""SlateDB in a bucket against the whole conformance kit, and in a directory where that differs.
+
+The benchmarks run in the directory: what a pretended S3 takes says nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kvfs.capability import KVCapability
-from kvfs.testing import KVConformance, KVHarness
+from kvfs.testing import KVBenchmarks, KVConformance, KVHarness
 from kvfs.testing.kv.guards import Guards
 from kvfs.testing.kv.life import Life
 from kvfs.testing.kv.model import Model
@@ -16,14 +19,14 @@ from kvfs_kv_slatedb._settings import FILE_CAPABILITY
 
 class TestBucket(KVConformance):
     driver = "slatedb"
-    machine_examples = 5  # each opening is some forty requests; TestDirectory tries more
+    machine_examples = 5  # each opening is some forty requests; TestSlateDBFiles tries more
 
     @pytest.fixture
     def harness(self, bucket: dict[str, str]) -> KVHarness:
         return KVHarness("slatedb", bucket)
 
 
-class TestDirectory(Guards, Life, Model):
+class TestSlateDBFiles(Guards, Life, Model, KVBenchmarks):
     driver = "slatedb"
 
     @classmethod
