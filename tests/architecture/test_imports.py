@@ -31,12 +31,14 @@ FLOORS = (
         "hooks",
         "metrics",
         "closing",
+        "patience",
     ),  # ground
     ("kv", "backing", "frontend", "layers"),  # interfaces
     (),  # content: blocks and refs, not built yet
     ("files",),  # models
     ("tar", "tarballs"),  # services
     ("volume",),
+    ("migration",),
 )
 """Every room of core, lowest floor first."""
 
@@ -46,6 +48,7 @@ SIDEWAYS = {
     ("config", "units"),
     ("registry", "capability"),
     ("registry", "errors"),
+    ("patience", "errors"),
     ("layers", "kv"),
     ("layers", "backing"),
     ("tarballs", "tar"),
@@ -56,7 +59,7 @@ TEST_KIT = "testing"
 """``kvfs.testing`` stands outside the house: it may import everything, and nothing imports it."""
 
 DRIVERS_SEE = frozenset(
-    ("errors", "capability", "config", "registry", "units", "metrics", "kv", "backing")
+    ("errors", "capability", "config", "registry", "units", "metrics", "patience", "kv", "backing")
 )
 """A driver depends on the ground and on the interface that it implements."""
 
@@ -69,6 +72,7 @@ ALSO_SEEN = {
     "kvfs_frontend_cli": (
         "kvfs.tarballs",  # names what a volume is made of, and prints what its services say
         "kvfs.layers.LAYERS",  # explains their settings
+        "kvfs.migration",  # copies, dumps and loads what volumes hold
         *("kvfs.kv.Buffer", "kvfs.kv.KVStore", "kvfs.kv.prefix_end"),  # inspect shows raw records
         "kvfs_frontend_fuse.mounts",  # whose mounts have lost their server; where it is installed
     ),

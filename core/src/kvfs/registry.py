@@ -48,6 +48,9 @@ class DriverInfo:
     remove: str | None = None
     """kv only, ``module:function``: ``(settings, *, store: str) -> None`` removes a store that is
     not open, without reading it.  ``None``: a store leaves nothing behind."""
+    schemes: tuple[str, ...] = ()
+    """backing only: the schemes of the URLs (``s3`` for ``s3://bucket``) that its setting ``url``
+    takes."""
     interface: int = INTERFACE_VERSION
 
     def load(self) -> Callable[..., Any]:

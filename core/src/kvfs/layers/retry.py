@@ -1,8 +1,6 @@
 """The layer ``retry``: makes a read again that failed for a while.
 
-Waits grow exponentially with full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS
-Architecture Blog, 2015): before the n-th repetition a time drawn evenly from nothing to
-``delay_first * 2**(n-1)``, at most ``delay_max``.
+Waits grow exponentially with full jitter (:mod:`kvfs.patience`).
 
 **What is repeated.**  Only errors that say they are retryable, and only calls that can be made
 twice without harm: reads.  A write whose answer was lost may have been applied.  Sending it again
@@ -32,6 +30,7 @@ from kvfs.config import Seconds, setting
 from kvfs.errors import Exhausted, Invalid, KVFSError, Unavailable
 from kvfs.kv.driver import KVDriver
 from kvfs.layers.around import Around, BackingAround, KVAround, Measure, nothing
+from kvfs.patience import Attempts, Patience
 
 T = TypeVar("T")
 
@@ -59,28 +58,11 @@ class RetrySettings:
             raise Invalid("the layer retry needs one attempt and no negative times")
 
 
-@attrs.define
-class _Patience:
-    """What is left of one call's attempts and time."""
-
-    retry: Retry
-    began_s: float = attrs.field(init=False)
-    failures: int = attrs.field(default=0, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.began_s = self.retry.clock()
-
-    def wait(self, operation: str, error: KVFSError) -> None:
-        """Wait before the next attempt, or raise the error if there is to be none."""
-        settings = self.retry.settings
-        self.failures += 1
-        if not _may_repeat(operation, error) or self.failures >= settings.attempts:
-            raise error
-        longest_s = min(settings.delay_max, settings.delay_first * 2 ** (self.failures - 1))
-        wait_s = longest_s * self.retry.draw()
-        if self.retry.clock() - self.began_s + wait_s > settings.total:
-            raise error
-        self.retry.sleep(wait_s)
+def _wait(attempts: Attempts, operation: str, error: KVFSError) -> None:
+    """Wait before the next attempt, or raise the error if there is to be none."""
+    if not _may_repeat(operation, error):
+        raise error
+    attempts.wait(error)
 
 
 def _may_repeat(operation: str, error: KVFSError) -> bool:
@@ -105,6 +87,18 @@ class Retry(Around):
     clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
     draw: Callable[[], float] = attrs.field(default=random.random, kw_only=True)
 
+    def _begin(self) -> Attempts:
+        settings = self.settings
+        return Patience(
+            attempts=settings.attempts,
+            delay_first_s=settings.delay_first,
+            delay_max_s=settings.delay_max,
+            total_s=settings.total,
+            sleep=self.sleep,
+            clock=self.clock,
+            draw=self.draw,
+        ).begin()
+
     def call(
         self,
         operation: str,
@@ -113,12 +107,12 @@ class Retry(Around):
         sent: Callable[[], int] = nothing,
         received: Measure[T] = nothing,
     ) -> T:
-        patience = _Patience(self)
+        attempts = self._begin()
         while True:
             try:
                 return function()
             except KVFSError as error:
-                patience.wait(operation, error)
+                _wait(attempts, operation, error)
 
     def items(
         self,
@@ -140,7 +134,7 @@ class Retry(Around):
     ) -> Iterator[T]:
         seen = 0
         again = begin
-        patience = _Patience(self)
+        attempts = self._begin()
         while True:
             try:
                 if iterator is None:
@@ -151,14 +145,14 @@ class Retry(Around):
             except KVFSError as error:
                 if seen and resume is None:
                     raise
-                patience.wait(operation, error)
+                _wait(attempts, operation, error)
                 iterator = None
                 continue
             seen += 1
             if resume is not None:
                 again = partial(resume, item, seen)
             yield item
-            patience = _Patience(self)
+            attempts = self._begin()
 
 
 def wrap_kv(driver: KVDriver, settings: RetrySettings) -> KVDriver:

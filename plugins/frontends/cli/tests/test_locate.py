@@ -118,7 +118,7 @@ def test_a_wrong_override(home: Home, tarballs: Path, assignment: str, said: str
         ("c.yaml", Exit.USAGE, ".toml"),
         ("tarballs/plain.tar", Exit.USAGE, "directory"),
         ("/dev/null", Exit.USAGE, "neither"),
-        ("s3://bucket/x", Exit.NOT_FOUND, "kvfs-backing-s3"),
+        ("nowhere://bucket/x", Exit.NOT_FOUND, "kvfs-backing-nowhere"),
         ("posix://x", Exit.USAGE, "takes no URL"),
     ],
 )
@@ -143,12 +143,64 @@ def test_a_url_is_given_to_the_driver_of_its_scheme(
         "class Settings:\n"
         "    url: str = setting(help='where')\n"
         "def open_store(settings):\n"
-        f"    assert settings.url == 'web://host/bucket', settings\n"
+        f"    assert settings.url.endswith('://host/bucket'), settings\n"
         f"    return POSIX.load()(PosixSettings(path=Path({str(tarballs)!r})))\n"
         "DRIVER = DriverInfo(name='web', kind='backing', summary='test', settings=Settings,\n"
-        "    factory='plugin_web:open_store', capability=POSIX.capability)\n",
+        "    factory='plugin_web:open_store', capability=POSIX.capability,\n"
+        "    schemes=('web', 'webs'))\n",
     )
     assert home.lines("ls", "web://host/bucket") == ["below", "plain", "tree"]
     assert home.lines("ls", f"file://{tarballs}") == ["below", "plain", "tree"]
     shown = tomllib.loads(home.text("config", "show", "web://host/bucket"))
     assert shown["volume"]["name"] == "bucket"
+    assert home.lines("ls", "webs://host/bucket", "--backing", "web") == ["below", "plain", "tree"]
+
+
+def _driver(name: str, *schemes: str) -> str:
+    """The source of a driver that refuses to open and says what it is."""
+    return (
+        "import attrs\n"
+        "from kvfs.capability import BackingCapability\n"
+        "from kvfs.config import setting\n"
+        "from kvfs.errors import Unavailable\n"
+        "from kvfs.registry import DriverInfo\n"
+        "@attrs.frozen\n"
+        "class Settings:\n"
+        "    url: str = setting(help='where')\n"
+        "def open_store(settings):\n"
+        f"    raise Unavailable('this is {name}', retryable=False)\n"
+        f"DRIVER = DriverInfo(name={name!r}, kind='backing', summary='test', settings=Settings,\n"
+        f"    factory='plugin_{name}:open_store', capability=BackingCapability(),\n"
+        f"    schemes={schemes!r})\n"
+    )
+
+
+def test_of_several_drivers_for_a_scheme_one_is_asked_for(
+    home: Home, plugin: Callable[[str, str, str], None]
+) -> None:
+    for name in ("first", "second"):
+        plugin("kvfs.backing", name, _driver(name, "both", name))
+    for words, said in (
+        (["second://x"], "this is second"),
+        (["both://x"], "this is first"),
+        (["both://x", "--backing", "second"], "this is second"),
+        (["both://x", "--set", "backing.driver=second"], "this is second"),
+    ):
+        assert said in home.error("ls", *words, code=Exit.UNAVAILABLE), words
+    assert "takes no URL" in home.error("ls", "both://x", "--backing", "posix", code=Exit.USAGE)
+    assert "pip install" in home.error("ls", "both://x", "--backing", "none", code=Exit.NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "driver"),
+    [("s3", "obstore"), ("gs", "obstore"), ("az", "obstore"), ("https", "fsspec")],
+)
+def test_the_driver_that_is_taken(home: Home, scheme: str, driver: str) -> None:
+    shown = tomllib.loads(home.text("config", "show", f"{scheme}://place/below"))
+    assert shown["backing"]["driver"] == driver
+    assert shown["backing"]["url"] == f"{scheme}://place/below"
+
+
+def test_the_driver_is_for_urls(home: Home, tarballs: Path) -> None:
+    said = home.error("ls", tarballs, "--backing", "obstore", code=Exit.USAGE)
+    assert "is a directory" in said

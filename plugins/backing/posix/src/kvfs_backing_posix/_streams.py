@@ -19,7 +19,7 @@ _DROP_STEP = 8 << 20
 class Reader(io.RawIOBase):
     """One object from its first byte to its last, seekable; pinned to the file that was opened.
 
-    :param direct: drop from the page cache what was read and was not there before.
+    :param direct: drop from the page cache what was read, whoever else had it there.
     """
 
     def __init__(self, fd: int, start: int, *, what: str, direct: bool) -> None:

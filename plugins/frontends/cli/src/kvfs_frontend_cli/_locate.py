@@ -25,6 +25,19 @@ Tables = dict[str, dict[str, Any]]
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _TABLE_NAMES = ("volume", "kv", "backing", "ingest", "frontend")
+_FIRST_CHOICE = ("obstore", "s3")
+"""Of several drivers for a scheme, the first of these is taken, then any other one."""
+_LAST_CHOICE = ("fsspec",)
+_PACKAGES = {
+    "s3": "kvfs-backing-obstore",
+    "gs": "kvfs-backing-obstore",
+    "az": "kvfs-backing-obstore",
+    "sftp": "kvfs-backing-fsspec",
+    "http": "kvfs-backing-fsspec",
+    "https": "kvfs-backing-fsspec",
+    "memory": "kvfs-backing-fsspec",
+}
+"""What brings the driver of a scheme, where none is installed."""
 
 
 @Parameter(name="*")
@@ -34,6 +47,10 @@ class Place:
 
     kv: Annotated[
         str | None, Parameter(help="Engine that keeps what was fetched (see: kvfs drivers kv).")
+    ] = None
+    backing: Annotated[
+        str | None,
+        Parameter(help="Driver for the URL, if several take it (see: kvfs drivers backing)."),
     ] = None
     cache: Annotated[
         Path | None, Parameter(help="Where the engine keeps it, instead of below ~/.cache/kvfs.")
@@ -92,8 +109,8 @@ def locate(volume: str, place: Place | None = None) -> Located:
 
 def _of_mount(record: _runtime.MountRecord, place: Place) -> Located:
     tables = {name: dict(table) for name, table in record.tables.items()}
-    if place.kv or place.cache:
-        raise Invalid(f"{record.target} is mounted: --kv and --cache are settled for it")
+    if place.kv or place.backing or place.cache:
+        raise Invalid(f"{record.target} is mounted: --kv, --backing and --cache are settled for it")
     return _located(tables, place, where=record.target, origin=record.origin, served=record)
 
 
@@ -110,32 +127,56 @@ def _of_file(path: Path, place: Place) -> Located:
         tables[name] = dict(table)
     if place.kv:
         tables["kv"] = {"driver": place.kv}
+    if place.backing:
+        tables.setdefault("backing", {})["driver"] = place.backing
     if place.cache:
         tables.setdefault("kv", {})["path"] = str(place.cache.absolute())
     return _located(tables, place, where=str(path), origin=str(path), base=path.parent)
 
 
 def _of_directory(path: str, place: Place) -> Located:
+    if place.backing not in (None, "posix"):
+        raise Invalid(f"{path} is a directory: --backing {place.backing} needs a URL")
     return _made_up(
         {"driver": "posix", "path": path}, path, place, name=os.path.basename(path) or "root"
     )
 
 
 def _of_url(url: str, scheme: str, place: Place) -> Located:
-    drivers = [entry.name for entry in registry.installed("backing")]
     if scheme == "file":
         return _of_directory(os.path.realpath(url.removeprefix("file://")), place)
-    if scheme not in drivers:
-        raise NotFound(
-            f"no backing driver is installed for {scheme}:// (installed: {', '.join(drivers)}); "
-            f"try: pip install kvfs-backing-{scheme}"
-        )
-    if "url" not in hints_of(registry.find("backing", scheme).settings):
+    driver = place.backing or _driver_of(scheme)
+    if not _takes_url(registry.find("backing", driver)):
         raise Invalid(
-            f"the backing driver {scheme!r} takes no URL: name its settings in a configuration file"
+            f"the backing driver {driver!r} takes no URL: name its settings in a configuration file"
         )
     name = url.rstrip("/").rpartition("/")[2] or scheme
-    return _made_up({"driver": scheme, "url": url}, url, place, name=name)
+    return _made_up({"driver": driver, "url": url}, url, place, name=name)
+
+
+def _driver_of(scheme: str) -> str:
+    """The installed driver for URLs of that scheme.
+
+    :raises NotFound: there is none.
+    """
+    entries = registry.installed("backing")
+    infos = [entry.info for entry in entries if entry.info is not None]
+    taking = [info.name for info in infos if scheme in info.schemes]
+    if not taking and any(entry.name == scheme for entry in entries):
+        return scheme
+    if not taking:
+        known = ", ".join(sorted({each for info in infos for each in info.schemes})) or "none"
+        package = _PACKAGES.get(scheme, f"kvfs-backing-{scheme}")
+        raise NotFound(
+            f"no backing driver is installed for {scheme}:// (installed: {known}); "
+            f"try: pip install {package}"
+        )
+    order = {name: place for place, name in enumerate(_FIRST_CHOICE)}
+    return min(taking, key=lambda name: (name in _LAST_CHOICE, order.get(name, len(order))))
+
+
+def _takes_url(info: registry.DriverInfo) -> bool:
+    return "url" in hints_of(info.settings)
 
 
 def _made_up(backing: dict[str, Any], location: str, place: Place, *, name: str) -> Located:

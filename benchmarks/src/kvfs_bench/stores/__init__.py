@@ -1,0 +1,1 @@
+"""Object stores: whether they do what the contract says, and how fast."""

@@ -1,0 +1,10 @@
+"""What drivers of remote stores share; there is nothing here for their users.
+
+==============  ==================================================================================
+``settings``    the settings that all of them have, by the same names
+``ranged``      objects read in ranges, in parallel, in order, resumed where they broke off
+``retries``     requests made again, with full jitter, as long as the server wants it
+``probing``     which conditions on writes the server keeps to
+``checksums``   of whole objects, checked while the bytes go by
+==============  ==================================================================================
+"""
