@@ -23,11 +23,12 @@ from typing import Any
 from rich.console import Console
 
 from kvfs import errors, hooks
-from kvfs.capability import describe
+from kvfs.capability import KVCapability, describe
 from kvfs.config import explain
 from kvfs.errors import ERRNO_OF_KIND, KVFSError
 from kvfs.files.records import KEYSPACES
 from kvfs.layers import LAYERS
+from kvfs.migration import dumpfile
 from kvfs.registry import KINDS, DriverKind, Installed, installed
 from kvfs.tar import problems
 from kvfs.tar.problems import ProblemKind
@@ -35,12 +36,17 @@ from kvfs.tarballs.settings import IngestSettings
 from kvfs.volume import VolumeSettings
 from kvfs_bench._commands import COMMANDS as BENCH_COMMANDS
 from kvfs_bench._commands import GROUP as BENCH_GROUP
+from kvfs_bench.report.choosing import between, figures
+from kvfs_bench.size.published import with_formulas
 from kvfs_frontend_cli._app import make_app
 from kvfs_frontend_cli._commands import COMMANDS, GROUPS
 from kvfs_frontend_cli._exits import EXIT_OF_KIND, MEANINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
+CHOOSING = ROOT / "docs" / "explanation" / "choosing-an-engine.md"
+SIZES = ROOT / "docs" / "explanation" / "sizes.md"
+RESULTS = ROOT / "benchmarks" / "results"
 NOTICE = "<!-- Written by docs/generate.py: change the code, then run `make docs`. -->"
 KIND_TITLES: dict[DriverKind, str] = {
     "kv": "Engines",
@@ -121,6 +127,61 @@ def capability_table(found: Sequence[Installed]) -> str:
     return table(("capability", *(code(entry.name) for entry in found), "meaning"), rows)
 
 
+def choosing_page() -> str:
+    """The page about choosing an engine, with its tables."""
+    page = between(CHOOSING.read_text(), "engines", engines_table())
+    return between(page, "figures", figures(RESULTS))
+
+
+def engines_table() -> str:
+    """What tells engines apart for somebody who chooses one, out of their capability records."""
+    rows = []
+    for entry in drivers("kv"):
+        assert entry.info is not None
+        capability = entry.info.capability
+        assert isinstance(capability, KVCapability)
+        rows.append(
+            (
+                code(entry.name),
+                place(capability),
+                users(capability),
+                "one instant" if capability.snapshot else "the present",
+                "yes" if capability.watch else "no",
+                capability.durability.name.lower(),
+                "any" if capability.batch_ops_max is None else f"{capability.batch_ops_max:,}",
+                size(capability.value_bytes_max),
+            )
+        )
+    columns = (
+        "engine",
+        "its data are",
+        "who may have a volume open",
+        "a view shows",
+        "tells of changes",
+    )
+    return table((*columns, "survives, at best", "operations in a batch", "longest value"), rows)
+
+
+def place(capability: KVCapability) -> str:
+    """Where the records are."""
+    if not capability.persistent:
+        return "in memory"
+    return "behind a network" if capability.is_network else "on this host"
+
+
+def users(capability: KVCapability) -> str:
+    """Who may use a store at the same time."""
+    if capability.multi_process_write:
+        return "any host" if capability.is_network else "processes of one host"
+    return "processes, one writes" if capability.multi_process_read else "one process"
+
+
+def size(count: int) -> str:
+    """Bytes, in the largest unit that is not too large."""
+    power = min((count.bit_length() - 1) // 10, 3)
+    return f"{count / (1 << 10 * power):.3g} {('B', 'KiB', 'MiB', 'GiB')[power]}"
+
+
 # -- settings --------------------------------------------------------------------------------------
 
 
@@ -180,6 +241,27 @@ def keyspaces_page() -> str:
             "A key is the letter of its keyspace and its parts, numbers big-endian. "
             "[Records](../explanation/records.md) decodes two by hand.",
             table(("letter", "keyspace", "store", "parts of the key", "value"), rows),
+        )
+    )
+
+
+def dump_page() -> str:
+    """The format of a dump, as the code that reads it says."""
+    before, _, rest = inspect.cleandoc(dumpfile.__doc__ or "").partition("\n\n")[2].partition("::")
+    layout, _, after = rest.strip("\n").partition("\n\n")
+    return "\n\n".join(
+        (
+            "# The format of a dump",
+            "What [`kvfs kv dump`](commands.md) writes: `NAME.kvfs`, or `NAME.kvfs.zst`, which "
+            f"`zstd -d` turns into the other. This is version {dumpfile.VERSION}; `magic` is "
+            f"`{dumpfile.MAGIC}`.",
+            *filter(None, (before.strip(),)),
+            f"```text\n{textwrap.dedent(layout)}\n```",
+            after.strip(),
+            "The stores are the sealed one, then `state`. Left out of `state` are the superblock, "
+            "which is in the header, and the records of who has the volume open. A digest is "
+            "xxh3-128 over each record: the lengths of key and value in decimal, a blank behind "
+            "each, then key and value.",
         )
     )
 
@@ -309,6 +391,7 @@ def help_text(app: Any, tokens: list[str]) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands_page,
     "drivers.md": drivers_page,
+    "dump.md": dump_page,
     "errors.md": errors_page,
     "hooks.md": hooks_page,
     "keyspaces.md": keyspaces_page,
@@ -318,8 +401,12 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def pages() -> dict[Path, str]:
-    """Every generated file and its text."""
-    return {REFERENCE / name: f"{NOTICE}\n\n{make()}\n" for name, make in PAGES.items()}
+    """Every generated file, or file with a part that is generated, and its text."""
+    found = {REFERENCE / name: f"{NOTICE}\n\n{make()}\n" for name, make in PAGES.items()}
+    return found | {
+        CHOOSING: choosing_page(),
+        SIZES: with_formulas(SIZES.read_text(), RESULTS),
+    }
 
 
 def main(arguments: Sequence[str]) -> int:

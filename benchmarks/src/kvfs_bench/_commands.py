@@ -77,6 +77,40 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        name="bench size",
+        target="size:size",
+        summary="Memory and disk of every engine as formulas, and how well they predict.",
+        detail=(
+            "Volumes of 1,000 to 100,000 files, of different sizes and lengths of names, are "
+            "really ingested, compacted and emptied; formulas in files, bytes, name bytes and "
+            "extents are fitted to what they take on the disk and in memory, and then predict "
+            "a volume of three times as many files and Python's standard library. The memory of "
+            "kvfs mount by tarballs, open files and inodes. One to two minutes per engine; five "
+            "for one whose server takes ten seconds to start."
+        ),
+        examples=(
+            ("kvfs bench size --quick", "everything that is installed, small"),
+            ("kvfs bench size --out sizes", "in full: sizes.json, .md and .html"),
+            ("kvfs bench size --engine lmdb --scale 10 --seconds 900", "up to 3,000,000 files"),
+        ),
+    ),
+    Command(
+        name="bench store",
+        target="store:store",
+        summary="An object store: whether it keeps to the contract, and how fast it is.",
+        detail=(
+            "First the checks, as a table with the reasons of what fails. Then small and large "
+            "objects, listings and ranges by one client and by many, with latencies up to p99.9, "
+            "through every driver that takes the URL. Every answer is compared. All that is "
+            "written is below a prefix of its own, and removed at the end, also after Ctrl-C."
+        ),
+        examples=(
+            ("kvfs bench store s3://bucket/prefix --quick", "checks, and a few seconds of each"),
+            ("kvfs bench store s3://bucket --html store.html", "in full, as a page with plots"),
+            ("kvfs bench store s3://bucket --backing s3 --set region=eu-central-1", "one driver"),
+        ),
+    ),
+    Command(
         name="bench compare",
         target="compare:compare",
         summary="What changed between two results beyond noise.",

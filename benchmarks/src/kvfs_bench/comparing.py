@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from kvfs_bench.kv.result import FIGURES
 from kvfs_bench.kv.result import KIND as ENGINES
+from kvfs_bench.size.result import FIGURES as SIZE_FIGURES
+from kvfs_bench.size.result import KIND as SIZES
 
 FALSE_CHANGES = 0.05
 """Of all that is called a change, the part that may be none."""
@@ -41,7 +43,7 @@ def metrics(report: Mapping[str, Any]) -> dict[Key, Metric]:
     """Every figure of a report in the present format, with its values by round."""
     found: dict[Key, Metric] = {}
     for suite in report["suites"]:
-        of = _of_engines if suite["kind"] == ENGINES else _of_times
+        of = _OF.get(suite["kind"], _of_times)
         for key, metric in of(suite):
             if all(value > 0 for value in metric.values):
                 found[(suite["suite"], *key)] = metric
@@ -71,6 +73,27 @@ def _of_times(suite: Mapping[str, Any]) -> Iterator[tuple[Key, Metric]]:
         ):
             if item[name]:
                 yield (*key, title), Metric(item[name], False)
+
+
+def _of_sizes(suite: Mapping[str, Any]) -> Iterator[tuple[Key, Metric]]:
+    """Each volume's sizes, by round; two rounds have volumes that differ in their contents only."""
+    found: dict[Key, list[float]] = {}
+    for point in suite["points"]:
+        held = f", {point['amounts']['open']:g} open" if "open" in point["amounts"] else ""
+        tarballs = f", {point['amounts']['tarballs']:g} tarballs" if held else ""
+        work = f"{point['label']}{tarballs}{held}"
+        for name, value in point["figures"].items():
+            key: Key = (work, point["engine"], SIZE_FIGURES[name].title)
+            found.setdefault(key, []).append(value)
+    for key, values in found.items():
+        yield key, Metric(values, False)
+
+
+_OF: Mapping[str, Callable[[Mapping[str, Any]], Iterator[tuple[Key, Metric]]]] = {
+    ENGINES: _of_engines,
+    SIZES: _of_sizes,
+}
+"""By the kind of a suite; the others are of times."""
 
 
 @attrs.frozen(kw_only=True)

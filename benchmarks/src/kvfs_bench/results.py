@@ -12,7 +12,8 @@ from kvfs_bench.processes import Memory
 
 FORMAT = 3
 """Version of the JSON form.  2: ``speeds`` to several references, ``requests``, ``remark``.
-3: ``kind`` of each suite: ``times`` as here, or ``engines`` (kvfs_bench.kv.result)."""
+3: ``kind`` of each suite: ``times`` as here, ``engines`` (kvfs_bench.kv.result) or
+``sizes`` (kvfs_bench.size.result)."""
 
 KIND = "times"
 

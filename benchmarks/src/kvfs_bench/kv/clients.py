@@ -37,11 +37,12 @@ class EngineFailed(KVFSError):
 class Client(Closing):
     """One process.  It is in a session of its own, so that Ctrl-C reaches only the harness."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "kvfs_bench.kv.client") -> None:
+        """:param module: what the process runs."""
         own, others = os.pipe()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in kill)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kvfs_bench.kv.client", str(others)],
+            [sys.executable, "-m", module, str(others)],
             stdin=subprocess.PIPE,
             stdout=self._errors,
             stderr=self._errors,

@@ -29,7 +29,7 @@ def _sums(file: str, pids: Iterable[int], names: Sequence[str]) -> list[int] | N
         for member in processes.family(pid):
             try:
                 found = _fields(file, member)
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 continue  # ended
             except OSError:
                 return None

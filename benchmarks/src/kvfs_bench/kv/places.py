@@ -1,7 +1,7 @@
 """Where each engine puts a store that nobody used before.
 
 An embedded engine gets a directory on the scratch disk; an engine with a server gets one that is
-started for it, from :mod:`kvfs.testing.servers`, unless the user names one.
+started for it, from :mod:`kvfs.testing.places`, unless the user names one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +20,16 @@ from kvfs.capability import Durability, KVCapability
 from kvfs.config import nearest, read_toml
 from kvfs.errors import Invalid
 from kvfs.registry import DriverInfo, installed
+from kvfs.testing.places import SERVERS, server_kind, settings_of
 from kvfs_bench.kv import dictionary
 
-
-@attrs.frozen
-class Served:
-    """How to get a server for an engine."""
-
-    target: str
-    """``module:class`` of a :class:`kvfs.testing.servers.base.Server`; its ``settings`` make the
-    table ``[kv]`` of a namespace."""
-    options: Mapping[Durability, Mapping[str, Any]] = attrs.field(factory=dict)
-    """What it is started with for a level, so that it promises that level and no more.  It is as
-    its makers mean it where nothing is said."""
-
-
 _NO_SYNC = {"fsync": "off", "full_page_writes": "off"}
-SERVERS = {
-    "etcd": Served("kvfs.testing.servers.etcd:Etcd"),
-    "postgres": Served(
-        "kvfs.testing.servers.postgres:Postgres",
-        {level: {"options": _NO_SYNC} for level in (Durability.MEMORY, Durability.PROCESS)},
-    ),
-    "rados": Served("kvfs.testing.servers.ceph:Ceph"),
-    "redis": Served(
-        "kvfs.testing.servers.redis:Redis",
-        {Durability.MEMORY: {"options": ("--appendonly", "no")}},
-    ),
+SERVER_OPTIONS: Mapping[str, Mapping[Durability, Mapping[str, Any]]] = {
+    "postgres": {level: {"options": _NO_SYNC} for level in (Durability.MEMORY, Durability.PROCESS)},
+    "redis": {Durability.MEMORY: {"options": ("--appendonly", "no")}},
 }
-"""The engines whose servers the harness can start."""
+"""What the server of an engine is started with for a level, so that it promises that level and no
+more.  It is as its makers mean it where nothing is said."""
 _NAMESPACE = "kvfs-bench"
 
 _DIRECTORY_SETTINGS = {"path": "{}", "url": "file://{}"}
@@ -105,11 +85,11 @@ class Engine:
         :param level: what will be asked of commits.
         """
         if self.server is not None:
-            options = SERVERS[self.name].options.get(level, {})
+            options = SERVER_OPTIONS.get(self.name, {}).get(level, {})
             with self.server(directory, **options) as server:
                 pids = [daemon.pid for daemon in server.daemons]
                 yield Place(
-                    {**server.settings(namespace=_NAMESPACE), **self.own},
+                    {**settings_of(server, _NAMESPACE), **self.own},
                     _data_of(pids[0], directory),
                     pids,
                     _version_of(pids[0]),
@@ -186,12 +166,10 @@ def choose(names: Sequence[str], settings: Settings) -> tuple[list[Engine], dict
 
 
 def _server(name: str) -> tuple[type[Any] | None, str | None]:
-    module, _, kind = SERVERS[name].target.partition(":")
     try:
-        server: type[Any] = getattr(import_module(module), kind)
-    except ImportError:
-        return None, f"no server for it is known here: name one, with --settings {name}.KEY=VALUE"
-    return server, server.missing()
+        return server_kind(name), None
+    except Invalid as error:
+        return None, str(error)
 
 
 def _lacking(engine: Engine) -> str | None:

@@ -121,7 +121,7 @@ def _level(plan: Plan, level: Durability, scratch: Scratch, say: Callable[[str],
             )
             try:
                 with _place(engine, scratch, level) as where:
-                    result.engines[engine.name] = _about(engine, where)
+                    result.engines[engine.name] = about(engine, where)
                     Turn(plan, result, engine, where, level, number).run()
             except ServerFailed as error:
                 result.not_run[engine.name] = str(error)
@@ -152,7 +152,7 @@ def _place(engine: Engine, scratch: Scratch, level: Durability) -> Iterator[Plac
         remove(directory)
 
 
-def _about(engine: Engine, where: Place) -> dict[str, Any]:
+def about(engine: Engine, where: Place) -> dict[str, Any]:
     """What a reader of the tables wants to know of an engine."""
     if engine.info is None:
         return {"summary": "no engine: a dictionary", "is_network": False, "versions": {}}

@@ -66,7 +66,7 @@ td.best { font-weight: 700; }
 )
 
 
-def _colours(result: Result) -> dict[str, int]:
+def colours_of(result: Result) -> dict[str, int]:
     """A colour for each engine."""
     found = {HARNESS: len(_COLOURS) - 1}
     free = [n for n in range(len(_ORDER)) if _ORDER[n] not in result["engines"]]
@@ -80,7 +80,7 @@ def _colours(result: Result) -> dict[str, int]:
 
 def body(result: Result) -> str:
     """Everything of one level of durability."""
-    colours = _colours(result)
+    colours = colours_of(result)
     how = escape(described(result)).replace("**", "")
     return "".join(
         [

@@ -6,9 +6,14 @@ import statistics
 from typing import Any
 
 from kvfs_bench.kv.result import KIND as ENGINES
-from kvfs_bench.report import engines
+from kvfs_bench.report import engines, sizes, stores
 from kvfs_bench.report.figures import by_work, count, mib, ratio, requests, seconds, spread
 from kvfs_bench.report.tables import table
+from kvfs_bench.size.result import KIND as SIZES
+from kvfs_bench.stores.result import KIND as STORES
+
+_OWN_FORM = {ENGINES: engines.suite, SIZES: sizes.suite, STORES: stores.suite}
+"""Suites that are no list of times."""
 
 _MET = {True: "**met**", False: "not met", None: "cannot say"}
 
@@ -45,8 +50,8 @@ def full(report: dict[str, Any]) -> str:
 
 def suite(result: dict[str, Any]) -> str:
     """One suite: its inputs, everything that was measured, and the legend."""
-    if result["kind"] == ENGINES:
-        return f"## {result['title']}\n\n{engines.suite(result)}\n"
+    if own := _OWN_FORM.get(result["kind"]):
+        return f"## {result['title']}\n\n{own(result)}\n"
     parts = [f"## {result['title']}", _inputs(result), *_goals(result), _measurements(result)]
     memory = _memory(result)
     if memory:
@@ -59,8 +64,8 @@ def brief(report: dict[str, Any]) -> str:
     """The report in short, for the README: medians, speeds, peaks, and what they hold for."""
     parts = [environment(report["environment"])]
     for result in report["suites"]:
-        if result["kind"] == ENGINES:
-            parts += [f"### {result['title']}", engines.suite(result, brief=True)]
+        if own := _OWN_FORM.get(result["kind"]):
+            parts += [f"### {result['title']}", own(result, brief=True)]
             continue
         short = _matrix if len(result["references"]) > 1 else _brief
         parts += [f"### {result['title']}", _inputs(result), *_goals(result)]

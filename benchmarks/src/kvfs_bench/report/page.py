@@ -8,10 +8,12 @@ from html import escape
 from typing import Any
 
 from kvfs_bench.kv.result import KIND as ENGINES
-from kvfs_bench.report import engines_page
+from kvfs_bench.report import engines_page, sizes_page, stores
 from kvfs_bench.report.bars import Bar, chart
 from kvfs_bench.report.figures import by_work, count, mib, ratio, reference_of, requests, seconds
 from kvfs_bench.report.markdown import environment_lines, legend_lines
+from kvfs_bench.size.result import KIND as SIZES
+from kvfs_bench.stores.result import KIND as STORES
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #57606a; --line: #d5dae0;
@@ -55,7 +57,7 @@ def page(report: dict[str, Any]) -> str:
     """The whole page."""
     titles = " · ".join(result["title"] for result in report["suites"])
     facts = "".join(f"<li>{escape(line)}</li>" for line in environment_lines(report["environment"]))
-    has_engines = any(result["kind"] == ENGINES for result in report["suites"])
+    has_engines = any(result["kind"] in (ENGINES, SIZES) for result in report["suites"])
     style = _STYLE + (engines_page.STYLE if has_engines else "")
     bodies = "".join(_suite(result) for result in report["suites"])
     return (
@@ -69,6 +71,10 @@ def page(report: dict[str, Any]) -> str:
 def _suite(result: dict[str, Any]) -> str:
     if result["kind"] == ENGINES:
         return engines_page.body(result)
+    if result["kind"] == SIZES:
+        return sizes_page.body(result)
+    if result["kind"] == STORES:
+        return stores.body(result)
     inputs = "; ".join(
         f"{escape(name)}: "
         + ", ".join(f"{count(value)} {key.replace('_', ' ')}" for key, value in facts.items())
