@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from kvfs.capability import Durability
-from kvfs.testing.crash.places import Place, capability_of, durable_engines, local_settings
+from kvfs.testing.crash.places import Place, capability_of, durable_engines
+from kvfs.testing.places import local_settings
 
 SEED = 20_261_121
 KILLS, KILLS_BELOW = 3, 2

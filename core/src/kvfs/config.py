@@ -109,6 +109,8 @@ def structure(table: Mapping[str, Any], cls: type[T], *, where: str) -> T:
     for name, field in fields.items():
         if name in table:
             try:
+                if isinstance(table[name], str) and get_origin(hints[name]) in (list, tuple):
+                    raise Invalid(f"{table[name]!r} is not a list")  # of its letters, that is
                 values[name] = _CONVERTER.structure(table[name], hints[name])
             except Exception as error:
                 raise Invalid(f"{where} {name}: {error}") from error

@@ -14,8 +14,9 @@ import attrs
 from kvfs.capability import Durability, KVCapability
 from kvfs.registry import find
 from kvfs.testing.crash import Expected, Orders, Workload
-from kvfs.testing.crash.places import durable_engines, local_settings
+from kvfs.testing.crash.places import durable_engines
 from kvfs.testing.harness import KVHarness
+from kvfs.testing.places import local_settings
 
 from .disk import Disk, mounted_image, recorded_disk
 from .recorder import Kind

@@ -329,15 +329,10 @@ def _toml(name: str, rows: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@contextmanager
-def site_in(directory: Path, *, frontend: str | None = None) -> Iterator[Site]:
-    """A new site, in a directory of its own; nothing of it stays mounted or running.
-
-    :param frontend: what serves its mounts; see :attr:`Site.frontend`.
-    """
-    path = directory / "s"
+def environment_in(path: Path) -> dict[str, str]:
+    """The environment of a user whose world is a directory; made if need be."""
     runtime = path / "run"
-    runtime.mkdir(parents=True, mode=0o700)
+    runtime.mkdir(parents=True, mode=0o700, exist_ok=True)
     environment = os.environ | {
         "HOME": str(path),
         "XDG_CACHE_HOME": str(path / "cache"),
@@ -346,6 +341,17 @@ def site_in(directory: Path, *, frontend: str | None = None) -> Iterator[Site]:
         "TZ": "UTC",
     }
     environment.pop("KVFS_DEBUG", None)
+    return environment
+
+
+@contextmanager
+def site_in(directory: Path, *, frontend: str | None = None) -> Iterator[Site]:
+    """A new site, in a directory of its own; nothing of it stays mounted or running.
+
+    :param frontend: what serves its mounts; see :attr:`Site.frontend`.
+    """
+    path = directory / "s"
+    environment = environment_in(path)
     site = Site(path=path, environment=environment, frontend=frontend)
     try:
         yield site
@@ -358,6 +364,7 @@ __all__ = [
     "Foreground",
     "Mounted",
     "Site",
+    "environment_in",
     "mounted_below",
     "site_in",
     "wait_for_end",

@@ -26,8 +26,9 @@ from kvfs.config import structure
 from kvfs.errors import Invalid, KVFSError
 from kvfs.registry import find
 from kvfs.testing.crash.manifest import orders_to_verify
-from kvfs.testing.crash.places import Place, capability_of, durable_engines, local_settings
+from kvfs.testing.crash.places import Place, capability_of, durable_engines
 from kvfs.testing.crash.runner import CrashFailed, Report
+from kvfs.testing.places import local_settings
 
 VERIFY_S = 600
 

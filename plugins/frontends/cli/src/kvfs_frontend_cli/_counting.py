@@ -11,6 +11,15 @@ from kvfs.tarballs.catalogue import Catalogue
 from kvfs.volume import Volume
 
 
+def totals_of(volume: Volume) -> dict[str, Any]:
+    """What is in a volume."""
+    return {
+        "volume": volume.name,
+        "tarballs": count_tarballs(volume.tarballs.catalogue),
+        "engine": engine_stats(volume),
+    }
+
+
 def count_tarballs(catalogue: Catalogue) -> dict[str, Any]:
     """Tarballs by state, and totals."""
     states: Counter[str] = Counter()

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kvfs.capability import KVCapability
 from kvfs.errors import Conflict, PermissionDenied
-from kvfs.volume import Volume
+from kvfs.volume import Volume, VolumeConfig
+from kvfs_frontend_cli import _runtime
 from kvfs_frontend_cli._locate import Located, Place, locate
 
 _OWNER = "kvfs-cache.json"
@@ -28,10 +30,38 @@ def opened(volume: str, place: Place) -> Iterator[Volume]:
 def open_located(located: Located) -> Volume:
     """Open a volume that was found.
 
-    :raises Conflict: the cache given is that of another volume.
+    :raises Conflict: the cache given is that of another volume, or the engine is for one process
+        and that of a mount has it.
     """
+    refuse_second(located)
     claim(located)
     return Volume(located.config)
+
+
+def is_for_one_process(config: VolumeConfig) -> bool:
+    """Does the engine keep all other processes out, or show them something else?"""
+    kv = config.kv.info.capability
+    assert isinstance(kv, KVCapability)
+    return not (kv.persistent and kv.multi_process_read and kv.multi_process_write)
+
+
+def refuse_second(located: Located) -> None:
+    """Leave a mount alone whose engine is for one process.
+
+    Some engines refuse a second process by themselves; others shut out the first.
+
+    :raises Conflict: there is such a mount of the volume.
+    """
+    kv = located.config.kv.info
+    assert isinstance(kv.capability, KVCapability)
+    if not is_for_one_process(located.config) or not kv.capability.persistent:
+        return
+    for record in _runtime.records():
+        if record.pid != os.getpid() and record.tables.get("kv") == located.tables["kv"]:
+            raise Conflict(
+                f"{located.origin} is mounted at {record.target}, and its engine, {kv.name}, is "
+                f"for one process: use the files there, or first: kvfs umount {record.target}"
+            )
 
 
 def claim(located: Located) -> None:

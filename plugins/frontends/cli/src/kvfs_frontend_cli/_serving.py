@@ -19,8 +19,9 @@ from kvfs.volume import Volume
 from kvfs.volume.settings import Choice
 from kvfs_frontend_cli import _runtime
 from kvfs_frontend_cli._control import ControlServer
+from kvfs_frontend_cli._counting import totals_of
 from kvfs_frontend_cli._locate import Located
-from kvfs_frontend_cli._opening import open_located
+from kvfs_frontend_cli._opening import is_for_one_process, open_located
 
 log = logging.getLogger("kvfs.mount")
 
@@ -115,15 +116,21 @@ def activity(volume: Volume) -> dict[str, Any]:
     metrics = volume.metrics.snapshot()
     processes = metrics.pop("processes", {})
     own = volume.activity()
-    return own | {
-        "processes": {
-            pid: {"resident_bytes_max": process["resident_bytes_max"]}
-            for pid, process in processes.items()
-        },
-        "ingesting": own["ingesting"]
-        + [report for process in processes.values() for report in process["ingesting"]],
-        "metrics": metrics,
-    }
+    # What others can see for themselves they are not told: it is a walk through the catalogue.
+    totals = {"totals": totals_of(volume)} if is_for_one_process(volume.config) else {}
+    return (
+        own
+        | totals
+        | {
+            "processes": {
+                pid: {"resident_bytes_max": process["resident_bytes_max"]}
+                for pid, process in processes.items()
+            },
+            "ingesting": own["ingesting"]
+            + [report for process in processes.values() for report in process["ingesting"]],
+            "metrics": metrics,
+        }
+    )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -18,11 +18,18 @@ _MASK = "********"
 def parse_value(text: str, hint: Any) -> Any:
     """What ``text`` means for a setting of type ``hint`` (``None``: not known).
 
-    Text, paths, sizes and names of choices need no quotes; everything else is TOML.
+    Text, paths, sizes and names of choices need no quotes, and a list of them no brackets, but
+    commas; everything else is TOML.
     """
+    if get_origin(hint) in (list, tuple) and not text.startswith("["):
+        return [part.strip() for part in text.split(",")]
     kinds = {kind for kind in (hint, *get_args(hint)) if kind is not NoneType}
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
-    if not quoted and any(_is_textual(kind) for kind in kinds):
+    if (
+        not quoted
+        and get_origin(hint) not in (list, tuple)
+        and any(_is_textual(kind) for kind in kinds)
+    ):
         return text
     try:
         return tomllib.loads(f"value = {text}")["value"]

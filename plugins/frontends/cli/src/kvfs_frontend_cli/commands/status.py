@@ -6,8 +6,8 @@ from typing import Any
 
 from kvfs.units import format_bytes, format_seconds
 from kvfs_frontend_cli import _control, _mounts, _output, _runtime
-from kvfs_frontend_cli._counting import count_tarballs, engine_stats
-from kvfs_frontend_cli._locate import Place, locate
+from kvfs_frontend_cli._counting import totals_of
+from kvfs_frontend_cli._locate import Located, Place, locate
 from kvfs_frontend_cli._opening import open_located
 from kvfs_frontend_cli.commands._options import AsJSON
 
@@ -32,20 +32,24 @@ def status(
         for record in _runtime.records()
         if record == located.served or (located.served is None and record.origin == located.origin)
     ]
-    with open_located(located) as opened:
-        if not served:
-            opened.refresh()
-        found = {
-            "volume": opened.name,
-            "location": located.origin,
-            "mounts": [_mount_record(record) for record in served],
-            "tarballs": count_tarballs(opened.tarballs.catalogue),
-            "engine": engine_stats(opened),
-        }
+    mounts = [_mount_record(record) for record in served]
+    found = {**_totals(located, mounts), "location": located.origin, "mounts": mounts}
     if json:
         _output.document(found)
     else:
         _show(found)
+
+
+def _totals(located: Located, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is in the volume: as this process sees it, or the only one that can."""
+    for mount in mounts:
+        if mount["activity"] is not None and "totals" in mount["activity"]:
+            totals: dict[str, Any] = mount["activity"].pop("totals")
+            return totals
+    with open_located(located) as opened:
+        if not mounts:
+            opened.refresh()
+        return totals_of(opened)
 
 
 def _show_mounts(as_json: bool) -> None:

@@ -34,8 +34,12 @@ def umount(
 
     :param target: The mount point.
     """
-    path = os.path.realpath(target)
+    # A mount that answers nobody, for lack of its engine's server, must not be asked.
+    path = os.path.abspath(target)
     record = _runtime.find(path)
+    if record is None:
+        path = os.path.realpath(target)
+        record = _runtime.find(path)
     frontend = _frontend(record)
     if record is None:
         frontend.release(path, force=force)

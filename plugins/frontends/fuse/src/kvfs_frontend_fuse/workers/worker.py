@@ -25,8 +25,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 
-from kvfs.errors import KVFSError
-from kvfs.volume import Volume
+from kvfs.errors import KVFSError, Unavailable
+from kvfs.volume import Volume, VolumeConfig
 from kvfs_frontend_fuse.protocol.wire import OPCODES
 from kvfs_frontend_fuse.serving.complaints import log
 from kvfs_frontend_fuse.serving.ending import prompt_interpreter
@@ -50,6 +50,8 @@ from kvfs_frontend_fuse.workers.counters import Counters, PusherRow
 
 LINGER_S = 0.5
 """How long it may go on answering after its supervisor has died."""
+REOPEN_S = 0.5
+"""How long after the engine did not answer it is tried again."""
 _AGAIN_S = 0.05
 _REASON_MAX = 4096
 
@@ -173,11 +175,46 @@ def _logging(channel: Channel, levels: dict[str, int]) -> Iterator[None]:
         logging.getLogger().removeHandler(forwarder)
 
 
+def _open(channel: Channel, config: VolumeConfig) -> Volume | None:
+    """The volume, as soon as its engine and its store answer; ``None``: it is not wanted any more.
+
+    Requests wait meanwhile, as they would for a worker that has it open and finds no server.
+    """
+    told = False
+    while True:
+        try:
+            return Volume(config)
+        except Unavailable as error:
+            if not error.retryable:
+                raise
+            if not told:
+                log.warning("a worker waits until the volume can be opened: %s", error)
+                told = True
+        if _is_dismissed(channel):
+            return None
+
+
+def _is_dismissed(channel: Channel) -> bool:
+    """Does the supervisor say within :data:`REOPEN_S` that this is over, or is it gone?"""
+    deadline = time.monotonic() + REOPEN_S
+    while (left_s := deadline - time.monotonic()) > 0:
+        try:
+            received = channel.receive(timeout_s=left_s)
+        except TimeoutError:
+            break
+        if received is None or isinstance(received[0], End):
+            return True
+    return False
+
+
 def _serve(channel: Channel, duty: Duty, *, device: int, counters: Counters) -> int:
     """Open the volume and serve it; the exit code.  A failure leaves ``device`` to the exit."""
     try:
         sys.path[:] = duty.path
-        with Volume(pickle.loads(duty.config)) as volume:
+        volume = _open(channel, pickle.loads(duty.config))
+        if volume is None:
+            return 0
+        with volume:
             Worker(channel, duty, volume, device=device, counters=counters).run()
     except KVFSError as error:
         channel.send(Failed(str(error)[:_REASON_MAX]))
