@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,8 @@ def _run(folder: Path, source: str, *arguments: str) -> str:
     run = subprocess.run(
         [*command, str(folder)],
         cwd=folder,
+        # Of a worker of xdist, pytest-benchmark's measurements are off.
+        env={name: value for name, value in os.environ.items() if "XDIST" not in name},
         capture_output=True,
         text=True,
         timeout=200,

@@ -44,7 +44,7 @@ class ObstoreSettings(RemoteSettings):
     provider's own tools have it (``AWS_...``, ``GOOGLE_...``, ``AZURE_...``)."""
 
     url: str = setting(
-        help="the bucket and what all names begin with: s3://bucket/prefix, gs://... or az://..."
+        help="the bucket and what all names begin with: s3://bucket/prefix, gs:// or az://"
     )
     endpoint: str | None = setting(
         None, help="URL of the server; by default AWS_ENDPOINT_URL, or the provider's"
