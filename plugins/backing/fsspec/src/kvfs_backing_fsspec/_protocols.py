@@ -12,8 +12,6 @@ class Publishing(Enum):
 
     RENAME = "rename"
     """It is written beside its place, and moved there over what was there, in one step."""
-    COMMIT = "commit"
-    """fsspec keeps it back until it is told (``autocommit=False``)."""
     WHOLE = "whole"
     """It is collected in memory and handed over at once; where it will be in memory anyway."""
 
@@ -50,7 +48,6 @@ _HTTP = Protocol(quoted=True)
 _LOCAL = Protocol(publishing=Publishing.RENAME, reading=Reading.HANDLE, is_network=False)
 _SFTP = Protocol(publishing=Publishing.RENAME, exclusive=True, range_bytes_max=1 << 20)
 _ARCHIVE = Protocol(is_network=False)
-_OBJECTS = Protocol(publishing=Publishing.COMMIT)
 
 PROTOCOLS = {
     "memory": Protocol(
@@ -64,12 +61,6 @@ PROTOCOLS = {
     "https": _HTTP,
     "zip": _ARCHIVE,
     "tar": _ARCHIVE,
-    "s3": _OBJECTS,
-    "s3a": _OBJECTS,
-    "gs": _OBJECTS,
-    "gcs": _OBJECTS,
-    "abfs": _OBJECTS,
-    "az": _OBJECTS,
 }
 """Others can be read: what they do with a file that is written halfway is not known."""
 OTHER = Protocol()

@@ -51,24 +51,6 @@ def writing(system: System, name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _committed(system: System, name: str) -> Iterator[Any]:
-    what, path = repr(name), system.path(name)
-    file = system.call(what, lambda each: each.open(path, "wb", autocommit=False))
-    try:
-        yield file
-        system.check()
-        with translating(f"writing {what}"):
-            file.close()
-            file.commit()
-    except BaseException:
-        with translating(f"dropping {what}"):
-            if not file.closed:
-                file.close()
-            file.discard()
-        raise
-
-
-@contextmanager
 def _renamed(system: System, name: str) -> Iterator[Any]:
     what, path = repr(name), system.path(name)
     beside = system.path(f"{OWN_DIRECTORY}/{uuid4().hex}")
@@ -114,7 +96,6 @@ def _whole(system: System, name: str) -> Iterator[Any]:
 
 _WAYS = {
     Publishing.RENAME: _renamed,
-    Publishing.COMMIT: _committed,
     Publishing.WHOLE: _whole,
 }
 

@@ -44,14 +44,15 @@ def scan_buffers(
     left = READS_PER_CHECK
     try:
         for key, value in place(txn.cursor(), start, stop, reverse=reverse):
-            left -= 1
-            if left < 0:
-                left = READS_PER_CHECK
-                check()
             own = bytes(key)
             if own < start if reverse else stop is not None and own >= stop:
                 return
             yield own, value
+            # Not before the key is copied: another thread may close the store meanwhile.
+            left -= 1
+            if left < 0:
+                left = READS_PER_CHECK
+                check()
     except lmdb.Error as error:
         raise from_lmdb(error, name) from error
 
