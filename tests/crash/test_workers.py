@@ -27,7 +27,7 @@ from .conftest import FILES, Tarball
 
 KILLS = 20
 SEED = 20_261_121
-OLD_S = 1.0
+OLD_S = 2.0
 """A worker that was killed younger counts as one that dies by itself (five in a row do)."""
 RESENDS = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) >= (6, 9)
 """Does the kernel ask again what a killed worker had not answered?  Else that fails, as aborted."""
