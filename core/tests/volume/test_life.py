@@ -12,7 +12,7 @@ from typing import BinaryIO
 import attrs
 import pytest
 
-from kvfs.errors import Closed, KVFSError, NotFound, Unavailable
+from kvfs.errors import Closed, KVFSError, NotFound, Stale, Unavailable
 from kvfs.files.records import dirent_key, inode_of
 from kvfs.tarballs import holders, service
 from kvfs.tarballs.catalogue import State
@@ -278,6 +278,20 @@ def test_a_hook_that_fails_harms_nobody(
     assert read(volume, b"t/000") == FILES[b"000"]
     volume.close()
     assert "a hook failed" in caplog.text
+
+
+def test_object_that_is_another_one_by_now_is_read_anew(
+    stores: WatchedStores, open_volume: OpenVolume, run: Run
+) -> None:
+    """A store that keeps no old versions says so in the middle of a read."""
+    stores.watched.arm(HALF)
+    volume = open_volume()
+    answer = run(contents, volume, b"t")
+    assert stores.watched.reached.wait(PATIENCE_S)
+    stores.watched.gate_at = None
+    stores.watched.let_go(Stale("t.tar was replaced"))
+    assert answer.result(PATIENCE_S) == FILES
+    assert stores.watched.readers == 2
 
 
 # -- whose ingest it is --------------------------------------------------------------------------

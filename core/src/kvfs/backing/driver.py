@@ -67,7 +67,8 @@ class BackingDriver(ABC):
         """A stream of the object from ``start`` on, at the version current at the call.
 
         It has ``read``, ``readinto``, ``close`` and is a context manager; more is not promised.  A
-        read may return less than was asked for, and nothing only at the end.
+        read may return less than was asked for, and nothing only at the end.  Where the store keeps
+        no old versions, a read raises :class:`~kvfs.errors.Stale` once there is another one.
 
         :raises NotFound: no object has that name.
         """

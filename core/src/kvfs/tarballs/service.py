@@ -95,6 +95,8 @@ class Changed(Conflict):
 def _still_there(record: Tarball) -> Iterator[None]:
     """Report that an object is gone as a failure, and not as the absence of what was asked for.
 
+    A store whose readers notice that the object is another one by now says that it is stale.
+
     To a program "no such file" says that the tarball never held it; from a directory it reads that
     as an empty one, since for glibc's readdir(3) ENOENT is the end of the listing.
     """
@@ -102,6 +104,8 @@ def _still_there(record: Tarball) -> Iterator[None]:
         yield
     except NotFound as error:
         raise Unavailable(f"{record.object} is gone from the store: {error}") from error
+    except Stale as error:
+        raise Changed(f"{record.object} changed while it was read") from error
 
 
 class Tarballs:
