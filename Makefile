@@ -1,7 +1,7 @@
 # The verbs that people and CI use.  Thin: each calls a tool.
 .PHONY: setup demo test lint types unit crash bench bench-micro docs clean
-# Two at a time: most tests wait for a disk, a kernel or a server.
-PYTEST = .venv/bin/python -m pytest -q -n 2 --dist worksteal
+# More at a time than there are cores: most tests wait for a disk, a kernel or a server.
+PYTEST = .venv/bin/python -m pytest -q -n 3 --dist worksteal
 
 setup:            ## .venv with the kvfs command in it
 	@.ci/setup
