@@ -26,6 +26,7 @@ class Proxy:
         self._dead = False
         self._break: Break | None = None
         self._hold: Event | None = None
+        self._asked = False
         self.broken = 0
         """How often a connection was broken."""
 
@@ -49,6 +50,7 @@ class Proxy:
 
     def break_once(self, when: Break) -> None:
         """Break the next connection that is used, and go on as before."""
+        self._asked = False
         self._break = when
 
     def die(self) -> None:
@@ -58,7 +60,7 @@ class Proxy:
 
     def break_and_die(self) -> None:
         """Lose the next answer, and be dead from then on."""
-        self._break = Break.BEFORE_THE_ANSWER
+        self.break_once(Break.BEFORE_THE_ANSWER)
         self._hold = Event()
 
     def live(self) -> None:
@@ -93,10 +95,13 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(1 << 16):
                 # A frame of more than a header: not the keeping of the connection.
-                if self._break is awaited and len(data) > 40:
+                is_call = len(data) > 40
+                # What comes back of an earlier request is no answer to the next one.
+                if is_call and self._break is awaited and (up or self._asked):
                     self._break = None
                     self.broken += 1
                     self._dead = self._hold is not None
                     break
+                self._asked |= up and is_call
                 sink.sendall(data)
         self._close_all()
