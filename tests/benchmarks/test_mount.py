@@ -83,7 +83,7 @@ def test_whoever_is_installed_took_part_in_every_work_of_theirs(ran: Ran) -> Non
     programs = Programs.find()
     installed: dict[str, frozenset[str]] = {local.WARM: ALL}
     for variant in kvfs.VARIANTS:
-        if not kvfs._lacking(variant):
+        if not kvfs._lacking(variant, "lmdb"):
             installed[kvfs.name_of("lmdb", variant.name)] = variant.works
     installed[kvfs.name_of("lmdb", "in-process")] = IN_PROCESS
     if os.geteuid() == 0:

@@ -97,6 +97,8 @@ def shared(place: Place, tmp_path: Path) -> Iterator[Shared]:
     kv = place.table(f"volume{next(numbers)}") | {"timeout": TIMEOUT_S}
     volume = {"refresh": REFRESH_S, "lease": LEASE_S}
     assert place.server is not None
+    if not all(daemon.is_running() for daemon in place.server.daemons):
+        place.server.start()  # a test that failed has left it dead
     with site_in(tmp_path) as site, ExitStack() as stack:
         gate, config = site.gated(folder, kv=kv, volume=volume)
         yield Shared(folder, gate, config, kv, place.server, site, tmp_path, stack)
@@ -105,5 +107,7 @@ def shared(place: Place, tmp_path: Path) -> Iterator[Shared]:
 @pytest.fixture
 def run() -> Iterator[Run]:
     """Runs a function in a thread of its own."""
-    with ThreadPoolExecutor(8) as pool:
-        yield pool.submit
+    pool = ThreadPoolExecutor(8)
+    yield pool.submit
+    # Where a test has failed, one may wait for a host that ends only after this.
+    pool.shutdown(wait=False, cancel_futures=True)

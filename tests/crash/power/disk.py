@@ -30,6 +30,10 @@ def _run(*words: str | Path) -> str:
     return done.stdout.strip()
 
 
+def _is_done(*words: str | Path) -> bool:
+    return subprocess.run([*map(str, words)], capture_output=True, check=False).returncode == 0
+
+
 @attrs.frozen
 class Disk:
     """A disk that is recorded."""
@@ -88,7 +92,8 @@ def recorded_disk(place: Path) -> Iterator[Disk]:
         if loop:
             _run("losetup", "--detach", loop)
         if os.path.ismount(served):
-            _run("umount", served)
+            # The kernel lets go of a loop device's file some time after it is detached.
+            wait_until(lambda: _is_done("umount", served), "the recorder is unmounted")
         else:
             recorder.kill()
         recorder.wait(END_S)

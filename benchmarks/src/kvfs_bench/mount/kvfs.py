@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 
 from kvfs import registry
-from kvfs.capability import Durability
+from kvfs.capability import Durability, KVCapability
 from kvfs.errors import Corrupt
 from kvfs.files.records import HASH_BITS
 from kvfs.kv import KVStore
@@ -228,8 +228,12 @@ def _settings(info: registry.DriverInfo) -> set[str]:
     return {field.name for field in attrs.fields(info.settings)}
 
 
-def _lacking(variant: Variant) -> str:
-    """Why a variant cannot be mounted here; empty: it can."""
+def _lacking(variant: Variant, engine: str) -> str:
+    """Why a variant cannot be mounted over an engine here; empty: it can."""
+    capability = registry.find("kv", engine).capability
+    assert isinstance(capability, KVCapability)
+    if variant.options.get("workers", 0) > 1 and not capability.multi_process_write:
+        return f"{engine} is for one process"
     for entry in registry.installed("frontend"):
         if entry.name == variant.frontend:
             if entry.info is None:
@@ -247,7 +251,7 @@ def add(field: Field, command: str, place: Path, server: Built) -> None:
         volumes = Volumes(command, engine, place / engine)
         made: list[Contestant] = []
         for variant in VARIANTS:
-            problem = _lacking(variant)
+            problem = _lacking(variant, engine)
             if problem:
                 field.missing[name_of(engine, variant.name)] = problem
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -68,10 +69,16 @@ class Place:
                 _empty(store)
 
 
+_SETTLED_S = 0.2
+
+
 def _empty(store: BackingStore) -> None:
     try:
-        for found in [*store.list()]:
-            store.delete(found.name)
+        while names := [found.name for found in store.list()]:
+            for name in names:
+                store.delete(name)
+            # A thread that was being started when Ctrl-C came may be in the midst of a write.
+            time.sleep(_SETTLED_S)
     except KVFSError as error:
         log.warning("objects of the measurement may be left behind: %s", error)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Event
 
 import attrs
 
@@ -90,19 +91,25 @@ class _Round:
     ) -> None:
         """Make the call for every item, in as many threads."""
         own = [items[number::threads] for number in range(threads)]
+        broken_off = Event()
 
         def loop(share: Sequence[str]) -> list[int]:
             found = []
             for item in share:
+                if broken_off.is_set():
+                    break
                 start_ns = time.perf_counter_ns()
                 call(item)
                 found.append(time.perf_counter_ns() - start_ns)
             return found
 
-        with ThreadPoolExecutor(threads) as pool:
-            start_s = time.perf_counter()
-            latencies = [one for found in pool.map(loop, own) for one in found]
-            wall_s = time.perf_counter() - start_s
+        try:
+            with ThreadPoolExecutor(threads) as pool:
+                start_s = time.perf_counter()
+                latencies = [one for found in pool.map(loop, own) for one in found]
+                wall_s = time.perf_counter() - start_s
+        finally:
+            broken_off.set()
         work = self.works.setdefault(
             f"{name} x {threads}",
             Work(work=name, threads=threads, operations=len(items), bytes_each=bytes_each),

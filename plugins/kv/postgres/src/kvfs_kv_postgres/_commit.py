@@ -41,14 +41,15 @@ _STATEMENT_BYTES = 8 << 20
 _FORGOTTEN = "30 days"
 """A writer that did not tidy up behind itself is forgotten after so long."""
 
-_HESITATION_S = 10
-"""A process that stands still in the midst of a commit keeps the others out for so long."""
+_HESITATION_S = 10.0
+"""A process that stands still in the midst of a commit keeps the others out for so long; or half as
+long as those wait, if that is less."""
 
 # One message, not a pipeline: behind its end psycopg sends a flush, at which PostgreSQL 15 forgets
 # to end transactions that stand idle.  LOCK takes no snapshot; the first SELECT does.
 _BEGIN = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ; "
-    f"SET LOCAL idle_in_transaction_session_timeout = '{_HESITATION_S}s'; "
+    "SET LOCAL idle_in_transaction_session_timeout = {hesitation}; "
     "LOCK TABLE {lock} IN EXCLUSIVE MODE; "
     f"SELECT CASE WHEN pg_try_advisory_lock({LOCK_CLASS}, {{oid}}::oid::int4) "
     f"THEN NOT pg_advisory_unlock({LOCK_CLASS}, {{oid}}::oid::int4) ELSE true END"
@@ -75,9 +76,11 @@ class _Statements:
     last: sql.Composed
 
     @classmethod
-    def over(cls, table: Table, oid: int) -> _Statements:
+    def over(cls, table: Table, oid: int, *, patience_s: float) -> _Statements:
+        hesitation = sql.Literal(round(min(_HESITATION_S, patience_s / 2) * 1000))
+        begin = table.query(_BEGIN, oid=sql.Literal(oid), hesitation=hesitation)
         return cls(
-            begin=table.query(_BEGIN, oid=sql.Literal(oid)).as_string(),
+            begin=begin.as_string(),
             guards_end=table.query(_GUARDS_END).as_string(),
             delete_range=table.query(
                 "WITH gone AS (DELETE FROM {table} WHERE key >= %b AND key < %b RETURNING key) "
@@ -111,7 +114,7 @@ class Committer:
     def __init__(self, pool: Pool, table: Table, oid: int) -> None:
         self._pool = pool
         self._oid = oid
-        self._statements = _Statements.over(table, oid)
+        self._statements = _Statements.over(table, oid, patience_s=pool.settings.timeout)
         self._writers: list[str] = []
 
     def commit(self, batch: Batch, durability: Durability) -> None:
@@ -121,6 +124,7 @@ class Committer:
         :raises Unavailable: there was no time left; ``unapplied`` says whether it is certain.
         """
         deadline = Deadline(self._pool.settings)
+        is_first = True
         while True:
             try:
                 with self._pool.lent() as connection:
@@ -136,6 +140,10 @@ class Committer:
             except psycopg.Error as error:
                 if attempt.is_sent and self._was_applied(attempt, deadline, error):
                     return
+                if is_first and not attempt.is_sent:
+                    # The server may have ended it while this process stood still, and its time went
+                    # by: it has not waited for anything yet.
+                    deadline, is_first = Deadline(self._pool.settings), False
                 deadline.pause(self._lost(error, unapplied=True))
             except Unavailable as error:
                 if not error.unapplied:
