@@ -138,8 +138,8 @@ def execute(page: Path, directory: Path, third_party: Path) -> Iterator[tuple[St
         "PIP_NO_BUILD_ISOLATION": "0",  # so it is spelled: 0 means no isolation
         "PIP_NO_INDEX": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": str(third_party),
+        "PYTHONPYCACHEPREFIX": str(third_party.with_name("pycache")),  # the checkout stays as it is
         "XDG_RUNTIME_DIR": str(home / "run"),
     }
     output = directory.parent / "output"
