@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import attrs
 
 from kvfs import registry
 from kvfs.capability import Durability, KVCapability
-from kvfs.errors import Corrupt
+from kvfs.config import nearest
+from kvfs.errors import Corrupt, Invalid
 from kvfs.files.records import HASH_BITS
 from kvfs.kv import KVStore
 from kvfs.volume import from_file, superblock
@@ -245,9 +246,23 @@ def _lacking(variant: Variant, engine: str) -> str:
     return f"pip install kvfs-frontend-{variant.frontend}"
 
 
-def add(field: Field, command: str, place: Path, server: Built) -> None:
-    """Everything of KVFS that can take part here."""
-    for engine in engines():
+def chosen(names: Sequence[str]) -> list[str]:
+    """The engines of these names; ``all``: every one that can take part.
+
+    :raises Invalid: one cannot.
+    """
+    known = engines()
+    if "all" in names:
+        return known
+    for name in names:
+        if name not in known:
+            raise Invalid(f"--engine {name}: {nearest(name, [*known, 'all'])}")
+    return [*names]
+
+
+def add(field: Field, command: str, place: Path, server: Built, *, engines: Sequence[str]) -> None:
+    """Everything of KVFS over these engines that can take part here."""
+    for engine in engines:
         volumes = Volumes(command, engine, place / engine)
         made: list[Contestant] = []
         for variant in VARIANTS:

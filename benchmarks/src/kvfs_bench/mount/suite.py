@@ -46,14 +46,21 @@ _NOTES = [
 ]
 
 
-def run(context: Context, *, works: Sequence[str] = (), minutes: float = 25.0) -> SuiteResult:
+def run(
+    context: Context,
+    *,
+    engines: Sequence[str],
+    works: Sequence[str] = (),
+    minutes: float = 25.0,
+) -> SuiteResult:
     """Measure.
 
+    :param engines: names of those that KVFS is mounted over.
     :param works: ids of the works; all by default.
     :param minutes: rounds after the first are not begun, or go no further, later than this.
     """
     chosen = [work for work in WORKS if not works or work.id in works]
-    run_ = _Run.prepare(context, chosen, deadline=time.monotonic() + 60 * minutes)
+    run_ = _Run.prepare(context, chosen, engines=engines, deadline=time.monotonic() + 60 * minutes)
     for number in range(context.rounds):
         if not run_.round(number):
             run_.result.notes.append(
@@ -81,7 +88,9 @@ class _Run:
     """(contestant, input), and why nothing more is asked of it there."""
 
     @classmethod
-    def prepare(cls, context: Context, works: list[Work], *, deadline: float) -> _Run:
+    def prepare(
+        cls, context: Context, works: list[Work], *, engines: Sequence[str], deadline: float
+    ) -> _Run:
         """Make the inputs, build the programs, have every contestant build what it needs."""
         place = context.scratch.directory("mount")
         result = SuiteResult(
@@ -104,7 +113,7 @@ class _Run:
             result.missing["cold"] = "run as root, who may drop the kernel's caches"
             works = [work for work in works if not work.is_cold]
         field = Field(missing=result.missing)
-        kvfs.add(field, context.programs.kvfs, place / "kvfs", server)
+        kvfs.add(field, context.programs.kvfs, place / "kvfs", server, engines=engines)
         disk = local.add(field, place, context.programs.mkfs)
         peers.add(field, context.programs, place, disk)
         run_ = cls(
