@@ -46,7 +46,10 @@ def warm(paths: Iterable[Path]) -> int:
     buffer = bytearray(_PIECE_BYTES)
     for path in paths:
         for file in _files(path):
-            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                descriptor = os.open(file, os.O_RDONLY)
+            except FileNotFoundError:
+                continue  # an engine goes on compacting
             try:
                 if _is_resident(descriptor):
                     continue
