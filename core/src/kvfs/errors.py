@@ -41,6 +41,8 @@ class KVFSError(Exception):
 
     kind: ClassVar[Kind] = Kind.INVALID
     retryable_by_default: ClassVar[bool] = False
+    errno: int | None = None
+    """What a frontend answers with, where that is not the same for all errors of a kind."""
 
     def __init__(self, message: str, *, retryable: bool | None = None) -> None:
         super().__init__(message)
@@ -143,5 +145,5 @@ ERRNO_OF_KIND: dict[Kind, int] = {
 def errno_of(error: BaseException) -> int:
     """The errno that a frontend answers with; EIO for anything that is not ours."""
     if isinstance(error, KVFSError):
-        return ERRNO_OF_KIND[error.kind]
+        return ERRNO_OF_KIND[error.kind] if error.errno is None else error.errno
     return errno.EIO

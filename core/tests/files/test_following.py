@@ -81,13 +81,19 @@ class Tree:
         return found
 
 
+def _following(volume: Volume) -> Following:
+    found = volume.following()
+    assert found is not None
+    return found
+
+
 @pytest.fixture
 def tree(stores: Stores, open_volume: OpenVolume) -> Tree:
     stores.backing.write("t.tar", _archive(NAMES))
     volume = open_volume()
     volume.files(wait=True).open_path(b"t/a/000")
     volume.tarballs.fetch(volume.tarballs.catalogue.locate("t.tar")[0])
-    return Tree(volume, volume.following())
+    return Tree(volume, _following(volume))
 
 
 @pytest.mark.parametrize("limit", [1, 7, 1000])
@@ -153,7 +159,7 @@ def test_contents_of_files_in_one_piece(
     assert volume.superblock.inline_bytes < 70_000 <= volume.superblock.extent_bytes < 5 << 20
     inode = volume.files(wait=True).open_path(b"t/file").inode
     volume.tarballs.fetch(volume.tarballs.catalogue.locate("t.tar")[0])
-    found = volume.following().contents(inode, 1 << 30)
+    found = _following(volume).contents(inode, 1 << 30)
     assert (found is not None) == is_found
     if found is not None:
         assert_same_bytes(bytes(found), data[:size])
@@ -164,7 +170,7 @@ def test_directories_that_are_too_large_are_not_sorted(
 ) -> None:
     names = [f"{number:05}" for number in range(NAMED_MAX // 2 + 1)]
     stores.backing.write("t.tar", _archive(names, size=1))
-    tree = Tree(volume := open_volume(), volume.following())
+    tree = Tree(volume := open_volume(), _following(volume))
     place = tree.place("t/a/00000")
     volume.tarballs.fetch(volume.tarballs.catalogue.locate("t.tar")[0])
     assert tree.following.after(Order.NAME, place, 3) == []

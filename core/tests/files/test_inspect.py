@@ -28,6 +28,7 @@ from kvfs.files.records import (
     pack_dirent,
     pack_inode,
     problem_key,
+    unlinked_key,
     volume_key,
     xattr_key,
 )
@@ -85,6 +86,7 @@ RECORDS: dict[str, tuple[bytes, str, bytes, dict[str, str]]] = {
         json.dumps({"object": "a.tar", "state": "sealed"}).encode(),
         {"tarball": f"{TARBALL} (0xa100ef)", "object": "a.tar", "state": "sealed"},
     ),
+    "U": (unlinked_key(19), "U:19", b"", {"inode": "19"}),
     "V": (
         volume_key("superblock"),
         "V:superblock",

@@ -47,6 +47,7 @@ from kvfs.files.records import (
     tarball_of,
     tarball_ranges,
     tree_of,
+    unlinked_key,
     volume_key,
     xattr_key,
 )
@@ -71,6 +72,7 @@ KEYS = {
     "O": (owner_key(TARBALL, b"u", 1000), "4f abcdef 75 000003e8"),
     "P": (problem_key(TARBALL, 3), "50 abcdef 00000003"),
     "T": (catalogue_key(TARBALL), "54 abcdef"),
+    "U": (unlinked_key(ROOT_INODE + 5), "55 0000000000000006"),
     "V": (volume_key("next"), "56 6e657874"),
 }
 

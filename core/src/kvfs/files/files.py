@@ -40,6 +40,7 @@ from kvfs.files.records import (
     LAST_SLOT,
     NAME_IN_RECORD,
     NUMBER_BITS,
+    OWN_TREE_MAX,
     ROOT_INODE,
     VALIDITY,
     Attributes,
@@ -63,6 +64,7 @@ VIEW_CALLS_MAX = 100
 A view that stays keeps the engine from using the pages again that an eviction frees."""
 _SEALS_KEPT = 4096
 _NOT_VALID = bytes(24)
+_OWN = OWN_TREE_MAX
 # Plain integers: arithmetic with the enumerations themselves costs a microsecond each.
 _SHARED = DirentFlag.SHARED.value
 _REMOVED = DirentFlag.REMOVED.value
@@ -207,7 +209,7 @@ class Files:
 
     def _is_whole(self, tree: int) -> bool:
         """Was the tree whole in all that was read since :meth:`_enter`?"""
-        if tree in self._settled or not tree:
+        if tree in self._settled or tree <= _OWN:
             return True
         if self._is_instant:
             return False
@@ -235,11 +237,11 @@ class Files:
     def _inode(self, inode: int) -> tuple[Buffer, bool]:
         """The record of an inode, and whether its attributes may be believed as they stand."""
         tree = inode >> NUMBER_BITS
-        if not tree or is_root(inode):
+        if tree <= _OWN or is_root(inode):
             record = self._view(0).get(inode_key(inode))
             if record is not None:
                 return record, True
-            if tree and not self._residency.is_current(tree):
+            if tree > _OWN and not self._residency.is_current(tree):
                 raise self._absent(tree)
             raise NotFound(f"there is no inode {inode:#x}")
         record = self._enter(tree).get(inode_key(inode))
@@ -254,26 +256,33 @@ class Files:
     def lookup(self, parent: int, name: bytes) -> Buffer | None:
         """The entry of ``name`` as ``struct fuse_entry_out`` (128 bytes), or ``None``."""
         tree = parent >> NUMBER_BITS
-        view = self._enter(tree) if tree else self._view(0)
+        view = self._enter(tree) if tree > _OWN else self._view(0)
         _, record = locate(view.get, parent, self._slot(name), name)
         if record is None:
             if self._is_whole(tree):
                 return None
             raise self._absent(tree)
-        settled = tree in self._settled or not tree
+        settled = tree in self._settled or tree <= _OWN
         if record[-1] & _SHARED:
             return self._shared_entry(view, record, settled, tree)
         if settled:
             return record[:ENTRY_OUT_BYTES]
         return b"".join((record[:16], _NOT_VALID, record[40:ENTRY_OUT_BYTES]))
 
-    def _shared_entry(self, view: ReadView, record: Buffer, settled: bool, tree: int) -> bytes:
-        inode = view.get(inode_key(int.from_bytes(record[:8], "little")))
+    def _shared_entry(
+        self, view: ReadView, record: Buffer, settled: bool, tree: int
+    ) -> bytes | None:
+        """The entry of a dirent whose attributes are in its inode; ``None``: just removed."""
+        number = int.from_bytes(record[:8], "little")
+        inode = view.get(inode_key(number))
         if inode is None:
+            if tree <= _OWN and not self._stores[0].capability.snapshot:
+                return None
             # Records come and go so that a dirent's inode is there at every instant.
             if self._is_instant or self._is_whole(tree):
                 raise Corrupt(f"a dirent names inode {bytes(record[:8]).hex()}, which is not there")
             raise self._absent(tree)
+        self._given(number)
         return b"".join(
             (
                 record[:16],
@@ -281,6 +290,9 @@ class Files:
                 inode[VALIDITY.size : ATTR_OUT_BYTES],
             )
         )
+
+    def _given(self, inode: int) -> None:
+        """The kernel is given an entry of this inode, in answer to a look-up or a listing."""
 
     def negative_timeout_s(self, parent: int) -> int:
         """How many seconds the absence of a name in ``parent`` may be believed.
@@ -308,7 +320,7 @@ class Files:
             size -= self._dots(inode, cookie, size, plus, replies)
             if size < 0:
                 return replies
-        view = self._enter(tree) if tree else self._view(0)
+        view = self._enter(tree) if tree > _OWN else self._view(0)
         if self._is_instant and not self._is_whole(tree):
             raise self._absent(tree)
         start = dirent_key(inode, max(cookie + 1, FIRST_SLOT))
@@ -322,8 +334,9 @@ class Files:
             if size < 0:
                 break
             if plus and flags & _SHARED:
-                replies.append(self._shared_entry(view, record, True, tree))
-                replies.append(record[ENTRY_OUT_BYTES:-2])
+                entry = self._shared_entry(view, record, True, tree)
+                if entry is not None:
+                    replies += (entry, record[ENTRY_OUT_BYTES:-2])
             else:
                 replies.append(record[first:-2])
         if not self._is_instant and not self._is_whole(tree):
@@ -349,7 +362,7 @@ class Files:
     def read(self, inode: int, offset: int, size: int) -> list[Buffer]:
         """Contents from ``offset``, short only at the end of the file."""
         tree = inode >> NUMBER_BITS
-        record = self._enter(tree).get(inode_key(inode)) if tree else None
+        record = self._enter(tree).get(inode_key(inode)) if tree > _OWN else None
         if record is None:
             record, _ = self._inode(inode)
         if record[FLAGS_IN_INODE] & _EXTENTS:
@@ -364,7 +377,7 @@ class Files:
             return []
         extent_bytes = self._extent_bytes
         numbers = range(offset // extent_bytes, (stop - 1) // extent_bytes + 1)
-        view = self._views[1]
+        view = self._views[0 if inode >> NUMBER_BITS <= _OWN else 1]
         assert view is not None
         pieces: list[Buffer] = []
         extents = view.get_many([extent_key(inode, number) for number in numbers])
@@ -375,7 +388,10 @@ class Files:
             base = number * extent_bytes
             low = max(offset - base, 0)
             high = min(stop - base, extent_bytes)
-            pieces.append(bytes(high - low) if extent is None else extent[low:high])
+            piece = b"" if extent is None else extent[low:high]
+            pieces.append(piece)
+            if len(piece) < high - low:  # a hole, or the end of one that was written in part
+                pieces.append(bytes(high - low - len(piece)))
         return pieces
 
     def _check_whole(self, inode: int) -> None:
@@ -412,10 +428,10 @@ class Files:
         record, _ = self._inode(inode)
         if not record[FLAGS_IN_INODE] & _XATTRS:
             return None
-        if is_root(inode):
+        if is_root(inode) and inode != ROOT_INODE:
             return self._enter(inode >> NUMBER_BITS)
         # The view that has the inode, since that has its attributes too.
-        return self._views[1]
+        return self._views[0 if inode >> NUMBER_BITS <= _OWN else 1]
 
     def _check_xattrs(self, inode: int) -> None:
         # The inode of a tarball's root is in the other store, and there while the tarball is not.
@@ -484,7 +500,7 @@ class Files:
         while inode != ROOT_INODE:
             record = InodeRecord.unpack(self._inode(inode)[0])
             tree = record.parent >> NUMBER_BITS
-            view = self._enter(tree) if tree else self._view(0)
+            view = self._enter(tree) if tree > _OWN else self._view(0)
             dirent = view.get(dirent_key(record.parent, record.slot))
             if dirent is None:
                 self._check_whole(record.parent)

@@ -56,6 +56,7 @@ _PARTS: dict[str, tuple[tuple[str, int], ...]] = {
     "O": (("tarball", _U24), ("kind", _CHARACTER), ("id", _U32)),
     "P": (("tarball", _U24), ("number", _U32)),
     "T": (("tarball", _U24),),
+    "U": (("inode", _U64),),
     "V": (("name", _NAME),),
 }
 
@@ -185,9 +186,9 @@ def is_in_state(key: bytes) -> bool:
     if parts is None:
         return False
     letter, first = chr(key[0]), parts[0][1]
-    if letter in "DI" and isinstance(first, int):
+    if letter in "ADEHI" and isinstance(first, int):
         return tarball_of(first) == VOLUME_ID or (letter == "I" and is_root(first))
-    return letter in "TV"
+    return letter in "TUV"
 
 
 # -- values ----------------------------------------------------------------------------------------
@@ -297,6 +298,7 @@ _VALUES: dict[str, Callable[[bytes], Fields]] = {
     "O": _text_fields,
     "P": _json_fields,
     "T": _json_fields,
+    "U": _no_fields,
     "V": _volume_fields,
 }
 

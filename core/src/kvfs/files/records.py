@@ -1,7 +1,8 @@
 """Every key and record of KVFS, in one table.
 
 A volume has two stores of one engine.  *state* holds what exists nowhere else: the superblock, the
-catalogue, the directories above the tarballs and the root inode of each tarball.  *sealed* holds
+catalogue, the directories above the tarballs, files that were written, and the root inode of each
+tarball.  *sealed* holds
 what can be fetched again: everything inside the tarballs.  The format version is in the superblock
 and, as one byte, in the two records of the hot path.
 
@@ -46,6 +47,8 @@ ROOT_INODE = 1
 
 
 _ID_SHIFT = EPOCH_BITS + NUMBER_BITS
+OWN_TREE_MAX = (VOLUME_ID + 1 << EPOCH_BITS) - 1
+"""Trees up to this one are of the volume itself."""
 _ID_SPREAD = 6
 NUMBER_MAX = NUMBER_MASK - (1 << ID_BITS + _ID_SPREAD)
 """The last number that every tarball has room for: 2^32 - 2^30 - 1."""
@@ -80,6 +83,11 @@ def generation_of(epoch: int) -> int:
 def tarball_of(inode: int) -> int:
     """The id of the tarball that an inode belongs to; 0 for the volume itself."""
     return inode >> _ID_SHIFT
+
+
+def is_own(inode: int) -> bool:
+    """Does an inode belong to the volume itself, and to no tarball?"""
+    return inode >> _ID_SHIFT == VOLUME_ID
 
 
 def is_root(inode: int) -> bool:
@@ -121,6 +129,11 @@ def xattr_key(inode: int, name: bytes) -> bytes:
 def link_key(inode: int, parent: int, slot: int) -> bytes:
     """``H`` inode parent slot: one more name of an inode, besides the one it points back to."""
     return LINK_KEY.pack(b"H", inode, parent, slot)
+
+
+def unlinked_key(inode: int) -> bytes:
+    """``U`` inode: one that has no name, and may still be in use."""
+    return INODE_KEY.pack(b"U", inode)
 
 
 def id_bytes(tarball: int) -> bytes:
@@ -165,21 +178,39 @@ class Keyspace:
 
 
 KEYSPACES = (
-    Keyspace("A", "xattrs", "sealed", "inode u64, name", "the value, raw"),
+    Keyspace(
+        "A",
+        "xattrs",
+        "sealed; state for files that were written",
+        "inode u64, name",
+        "the value, raw",
+    ),
     Keyspace(
         "D",
         "dirents",
-        "sealed; state for directories above the tarballs",
+        "sealed; state for what belongs to no tarball",
         "parent u64, slot u64",
         "fuse_direntplus (152 bytes + name, zero-padded to 8), version u8, flags u8",
     ),
-    Keyspace("E", "extents", "sealed", "inode u64, number u32", "contents, absent where all zero"),
+    Keyspace(
+        "E",
+        "extents",
+        "sealed; state for files that were written",
+        "inode u64, number u32",
+        "contents, absent where all zero; short: zeros up to the next",
+    ),
     Keyspace("F", "fences", "sealed", "id u24", "term u64"),
-    Keyspace("H", "links", "sealed", "inode u64, parent u64, slot u64", "empty"),
+    Keyspace(
+        "H",
+        "links",
+        "sealed; state for files that were written",
+        "inode u64, parent u64, slot u64",
+        "empty",
+    ),
     Keyspace(
         "I",
         "inodes",
-        "sealed; state for roots and directories above the tarballs",
+        "sealed; state for roots and what belongs to no tarball",
         "inode u64",
         "fuse_attr_out (104 bytes), parent u64, slot u64, version u8, flags u8, 6 zero bytes, "
         "contents or link target",
@@ -187,6 +218,7 @@ KEYSPACES = (
     Keyspace("O", "owners", "sealed", "id u24, 'u' or 'g', number u32", "the name, raw"),
     Keyspace("P", "problems", "sealed", "id u24, number u32", "JSON"),
     Keyspace("T", "catalogue", "state", "id u24", "JSON"),
+    Keyspace("U", "unlinked", "state", "inode u64", "empty"),
     Keyspace("V", "volume", "state", "name", "JSON"),
 )
 """The table of keyspaces; docs/reference is generated from it."""

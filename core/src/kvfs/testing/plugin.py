@@ -20,7 +20,8 @@ from kvfs.errors import KVFSError
 if TYPE_CHECKING:
     from kvfs.layers.faults import FaultPlan
 
-for _module in ("kv", "backing", "benchmarks", "machine", "harness", "histories"):
+_ASSERTING = ("kv", "backing", "benchmarks", "machine", "harness", "histories")
+for _module in (*_ASSERTING, "files_machine", "files_both", "files_model", "written"):
     pytest.register_assert_rewrite(f"kvfs.testing.{_module}")
 
 _TABLE = pytest.StashKey[dict[tuple[str, str, str], list[str]]]()
