@@ -140,9 +140,12 @@ class Namespace:
         self._generation = state.get(_GENERATION)
         self._next = int(state.get(_NEXT) or ROOT_INODE + 1)
 
-    def create_root(self) -> None:
-        """Write the root directory of a new volume."""
-        attr = self._attributes(ROOT_INODE, self._now_ns).pack()
+    def create_root(self, *, nlink: int) -> None:
+        """Write the root directory of a new volume.
+
+        :param nlink: its link count: 2 where subdirectories are counted, 1 where they are not.
+        """
+        attr = attrs.evolve(self._attributes(ROOT_INODE, self._now_ns), nlink=nlink).pack()
         record = pack_inode(attr, ROOT_INODE, 0, valid_s=NAMESPACE_VALID_S)
         self._state.put(inode_key(ROOT_INODE), record)
 

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 import attrs
 
 from kvfs import registry
+from kvfs.backing.scratch import SCRATCH
 from kvfs.capability import Durability
 from kvfs.config import Seconds, nearest, read_toml, setting, structure
 from kvfs.errors import Invalid, NotFound
@@ -17,6 +18,7 @@ from kvfs.registry import KINDS, DriverInfo, DriverKind
 from kvfs.tarballs.settings import IngestSettings
 
 DEFAULT_KV = "lmdb"
+DEFAULT_BACKING = SCRATCH
 DEFAULT_FRONTEND = "fuse"
 
 
@@ -33,6 +35,10 @@ class VolumeSettings:
     refresh: Seconds = setting(
         Seconds(60),
         help="how often a mounted volume looks for changes in the store; 0: only at start",
+    )
+    write_behind: Seconds = setting(
+        Seconds(0.05),
+        help="how long a change waits for others before it is committed; fsync waits for none",
     )
     lease: Seconds = setting(
         Seconds(30),
@@ -108,13 +114,12 @@ def from_tables(tables: Mapping[str, Any], *, where: str) -> VolumeConfig:
             raise Invalid(f"{where}: there is no table [{name}]: {nearest(name, _TABLES)}")
         if not isinstance(table, Mapping):
             raise Invalid(f"{where}: {name} must be a table: [{name}]")
-    for name in ("kv", "backing"):
-        if name not in tables:
-            raise Invalid(f"{where}: a table [{name}] with a 'driver' is needed")
+    if "kv" not in tables:
+        raise Invalid(f"{where}: a table [kv] with a 'driver' is needed")
     return VolumeConfig(
         volume=structure(tables.get("volume", {}), VolumeSettings, where="[volume]"),
         kv=choose("kv", tables["kv"]),
-        backing=choose("backing", tables["backing"]),
+        backing=choose("backing", tables.get("backing", {"driver": DEFAULT_BACKING})),
         ingest=structure(tables.get("ingest", {}), IngestSettings, where="[ingest]"),
         frontend=tables.get("frontend", {}),
     )

@@ -13,10 +13,11 @@ from typing import Any
 import attrs
 
 from kvfs.backing import BackingStore
+from kvfs.backing.scratch import SCRATCH
 from kvfs.capability import Durability
 from kvfs.closing import Closing
-from kvfs.errors import Conflict, Invalid, KVFSError, Stale
-from kvfs.files import Files, Following, NameHash, StatFS
+from kvfs.errors import AlreadyExists, Conflict, Invalid, KVFSError, Stale, Unsupported
+from kvfs.files import Contents, Files, Following, NameHash, StatFS, WritableFiles
 from kvfs.files.records import (
     HASH_BITS,
     NAME_BYTES_MAX,
@@ -41,11 +42,13 @@ from kvfs.volume import superblock as superblocks
 from kvfs.volume.sessions import Sessions
 from kvfs.volume.settings import VolumeConfig
 from kvfs.volume.waiting import WaitingFiles
+from kvfs.volume.writing import Writing, check_writer
 
 log = logging.getLogger(__name__)
 
 EXPORT_ATTEMPTS = 10
 REFRESH_ATTEMPTS = 10
+WRITER_PATIENCE_S = 5.0
 """A refresh that another one, or the touch of a tarball, gets in the way of is begun anew."""
 
 
@@ -58,8 +61,6 @@ class Volume(Closing):
 
     Concurrency: any thread may call any method; what :meth:`files` returns belongs to one thread.
     """
-
-    read_only = True
 
     def __init__(self, config: VolumeConfig, *, hash_bits: int = HASH_BITS) -> None:
         """Open the volume, and make it if there is none.
@@ -74,6 +75,7 @@ class Volume(Closing):
         self._refresh_lock = Lock()
         self._closing = Event()
         self._refresher: Thread | None = None
+        self._writing: Writing | None = None
         self._opened: list[Any] = []
         try:
             self._open(hash_bits)
@@ -112,7 +114,12 @@ class Volume(Closing):
             is_alive=self.sessions.is_alive,
         )
         if self.state.get(inode_key(ROOT_INODE)) is None:
-            self._namespace().create_root()
+            self._namespace().create_root(nlink=1 if self.read_only else 2)
+
+    @property
+    def read_only(self) -> bool:
+        """Is there nothing in it that can be changed?"""
+        return self.config.backing.info.name != SCRATCH
 
     def _superblock(self, hash_bits: int) -> superblocks.Superblock:
         """The superblock as it is now; made, or changed after a power cut, by one process."""
@@ -224,12 +231,74 @@ class Volume(Closing):
 
     # -- the files ---------------------------------------------------------------------------------
 
+    def check_writer(self) -> None:
+        """May this volume be written to now, if it can be at all?
+
+        Whoever writes may be about to end: it is waited for, for a while.
+
+        :raises AlreadyExists: a process is writing to it.
+        """
+        deadline_s = time.monotonic() + WRITER_PATIENCE_S
+        while not self.read_only:
+            try:
+                check_writer(self.state, self.sessions)
+                return
+            except AlreadyExists:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.05)
+
+    def begin_writing(self, mount: str) -> None:
+        """Become the one process that writes to the volume; :meth:`files` can do it from then on.
+
+        :param mount: names what this is for: of two processes of the same mount, the second takes
+            over what the first, which was killed, had in use.
+        :raises AlreadyExists: another process is writing.
+        :raises Unsupported: there is nothing to write to, or several threads cannot.
+        """
+        if self.read_only:
+            raise Unsupported(f"{self.name}: what comes from a store of tarballs is read-only")
+        if not self.state.capability.thread_safe:
+            raise Unsupported(f"{self.state.name} cannot be written to by several threads")
+        superblock = self.superblock
+        self._writing = Writing(
+            self.state,
+            self.sessions,
+            durability=self.config.volume.durability,
+            interval_s=self.config.volume.write_behind,
+            contents=Contents(
+                inline_bytes=superblock.inline_bytes, extent_bytes=superblock.extent_bytes
+            ),
+            mount=mount,
+        )
+        if not self._writing.is_continued:
+            self._reclaim(self._writing)
+
+    def _reclaim(self, writing: Writing) -> None:
+        """Remove what lost its name while it was in use, and is in use no more."""
+        with closing(self._writable(writing)) as files:
+            removed = files.reclaim_all()
+        if removed:
+            log.info("%d files that had no name any more were removed", removed)
+
+    def _writable(self, writing: Writing) -> WritableFiles:
+        return WritableFiles(
+            writing,
+            self.sealed,
+            names=self._names,
+            extent_bytes=self.superblock.extent_bytes,
+            residency=self.tarballs,
+            statfs=self.statfs,
+        )
+
     def files(self, *, wait: bool) -> Files:
         """The file system, for one thread.
 
         :param wait: block until what is asked has been fetched, instead of raising
             :class:`~kvfs.files.NotResident`.
         """
+        if self._writing is not None:
+            return self._writable(self._writing)  # nothing of it has to be fetched
         make = WaitingFiles if wait else Files
         return make(
             self.state,
@@ -240,9 +309,9 @@ class Volume(Closing):
             statfs=self.statfs,
         )
 
-    def following(self) -> Following:
-        """What stands behind a file in its directory, for one thread."""
-        return Following(self.sealed)
+    def following(self) -> Following | None:
+        """What stands behind a file in its directory, for one thread; ``None``: it may change."""
+        return Following(self.sealed) if self.read_only else None
 
     def export(self, path: bytes, write: Callable[[bytes | memoryview], object]) -> ExportReport:
         """Write the tarball shown at ``path`` as a pax archive; fetches it if need be.
@@ -280,7 +349,7 @@ class Volume(Closing):
 
     def statfs(self) -> StatFS:
         """Space as the engine sees it."""
-        stats = self.sealed.stats()
+        stats = (self.sealed if self.read_only else self.state).stats()
         block = 4096
         used = (stats.bytes_used or 0) // block
         free = (stats.bytes_free or 0) // block
@@ -325,6 +394,12 @@ class Volume(Closing):
         if self._refresher is not None:
             self._refresher.join()
         self.tarballs.close()
+        if self._writing is not None:
+            try:
+                with self._writing:
+                    self._reclaim(self._writing)
+            except KVFSError:
+                log.exception("what was written last is lost")
         self.sealed.close()
         # Closing flushes the whole store if this process wrote to it.
         self.sessions.leave(flushed=self.sealed.committed)

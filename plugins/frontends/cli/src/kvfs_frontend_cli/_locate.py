@@ -17,7 +17,12 @@ from kvfs.config import nearest, read_toml
 from kvfs.errors import Invalid, NotFound
 from kvfs.tarballs.settings import IngestSettings
 from kvfs.volume import VolumeConfig, VolumeSettings, from_tables
-from kvfs.volume.settings import DEFAULT_FRONTEND, DEFAULT_KV, with_absolute_paths
+from kvfs.volume.settings import (
+    DEFAULT_BACKING,
+    DEFAULT_FRONTEND,
+    DEFAULT_KV,
+    with_absolute_paths,
+)
 from kvfs_frontend_cli import _runtime
 from kvfs_frontend_cli._values import hints_of, parse_value
 
@@ -185,7 +190,10 @@ def _made_up(backing: dict[str, Any], location: str, place: Place, *, name: str)
     for assignment in place.set_:
         if assignment.partition("=")[0].strip() == "kv.driver":
             driver = assignment.partition("=")[2].strip()
-    cache = place.cache.absolute() if place.cache else default_cache(location, name)
+    if backing["driver"] == DEFAULT_BACKING:
+        cache = place.cache.absolute() if place.cache else default_home(location, name)
+    else:
+        cache = place.cache.absolute() if place.cache else default_cache(location, name)
     kv: dict[str, Any] = {"driver": driver}
     if "path" in hints_of(registry.find("kv", driver).settings):
         kv["path"] = str(cache)
@@ -198,8 +206,17 @@ def _made_up(backing: dict[str, Any], location: str, place: Place, *, name: str)
 
 def default_cache(location: str, name: str) -> Path:
     """Where the cache of a volume at ``location`` is kept."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()
+    return _below("XDG_CACHE_HOME", "~/.cache", location, name)
+
+
+def default_home(location: str, name: str) -> Path:
+    """Where a volume without a store is kept: it is no cache, there is nothing else."""
+    return _below("XDG_DATA_HOME", "~/.local/share", location, name)
+
+
+def _below(variable: str, default: str, location: str, name: str) -> Path:
+    home = os.environ.get(variable, "")
+    base = Path(home) if os.path.isabs(home) else Path(default).expanduser()
     digest = hashlib.sha256(os.fsencode(location)).hexdigest()[:8]
     return base / "kvfs" / "volumes" / f"{name}-{digest}"
 

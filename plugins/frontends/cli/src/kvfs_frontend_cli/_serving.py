@@ -90,8 +90,9 @@ class _Announcement:
         hooks.start()
         self._withdraw.append(lambda: self._call("kvfs_on_unmount"))
         self._withdraw.append(hooks.join)
+        what = f"{tarballs:,} tarballs" if volume.read_only else "for reading and writing"
         text = (
-            f"{serving.located.origin} is mounted at {serving.target}: {tarballs:,} tarballs, "
+            f"{serving.located.origin} is mounted at {serving.target}: {what}, "
             f"process {os.getpid()}"
         )
         log.info("%s", text)
