@@ -217,11 +217,10 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("read_only", [True, False], ids=["ro mount", "rw mount"])
-def test_every_change_is_refused(serve: Serve, read_only: bool) -> None:
-    served = serve(read_only=read_only)
+def test_every_change_is_refused(serve: Serve) -> None:
+    served = serve(read_only=True)
     (mount,) = served.mounted()
-    assert mount.read_only is read_only
+    assert mount.read_only
     before = sorted(os.listdir(served.target))
     for what, change in CHANGES.items():
         with pytest.raises(OSError, match=os.strerror(errno.EROFS)):

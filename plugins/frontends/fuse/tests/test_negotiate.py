@@ -22,6 +22,7 @@ def init(
     offered: int = ALL,
     extended: bool = True,
     settings: FuseSettings | None = None,
+    read_only: bool = True,
 ) -> tuple[Negotiated | None, dict[str, int] | int]:
     body = struct.pack("=IIII", major, minor, 131072, offered & 0xFFFF_FFFF)
     if extended:
@@ -30,7 +31,11 @@ def init(
     answers: list[list[bytes] | int] = []
     try:
         agreed = answer_init(
-            request, len(request), settings or FuseSettings(), reply=answers.append
+            request,
+            len(request),
+            settings or FuseSettings(),
+            read_only=read_only,
+            reply=answers.append,
         )
     finally:
         (answer,) = answers
@@ -53,6 +58,27 @@ def test_linux_6_18() -> None:
     assert agreed.flags & wanted == wanted
     assert not agreed.flags & (InitFlag.WRITEBACK_CACHE | InitFlag.POSIX_LOCKS)
     assert answer["congestion_threshold"] <= answer["max_background"] == agreed.max_background
+
+
+def test_what_writing_needs_is_asked_for_where_something_is_written() -> None:
+    needed = InitFlag.DONT_MASK | InitFlag.HANDLE_KILLPRIV_V2 | InitFlag.SETXATTR_EXT
+    for posix_acl in (True, False):
+        settings = FuseSettings(posix_acl=posix_acl)
+        agreed, _ = init(settings=settings, read_only=False)
+        assert agreed is not None
+        assert agreed.flags & needed == needed
+        assert bool(agreed.flags & InitFlag.POSIX_ACL) is posix_acl
+        assert not agreed.flags & InitFlag.WRITEBACK_CACHE
+        agreed, _ = init(settings=settings)
+        assert agreed is not None
+        assert not agreed.flags & (needed | InitFlag.POSIX_ACL)
+
+
+def test_writing_needs_linux_5_12() -> None:
+    agreed, _ = init(minor=33, read_only=False)
+    assert agreed is not None
+    with pytest.raises(Unsupported, match=r"Linux 5\.12"):
+        init(minor=32, read_only=False)
 
 
 def test_linux_5_10_sends_no_second_flags() -> None:
@@ -91,7 +117,7 @@ def test_a_kernel_too_old_is_told_so(major: int, minor: int) -> None:
     request = bytes(40) + struct.pack("=IIII", major, minor, 0, 0)
     answers: list[list[bytes] | int] = []
     with pytest.raises(Unsupported):
-        answer_init(request, len(request), FuseSettings(), reply=answers.append)
+        answer_init(request, len(request), FuseSettings(), read_only=True, reply=answers.append)
     assert answers == [errno.EPROTO]
 
 

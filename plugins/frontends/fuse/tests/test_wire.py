@@ -22,7 +22,6 @@ from kvfs_frontend_fuse.protocol.wire import (
 from .toy import ToyVolume, Tree
 
 # sizeof() of each struct in include/uapi/linux/fuse.h of Linux 6.18 (protocol 7.45);
-# fuse_setxattr_in is FUSE_COMPAT_SETXATTR_IN_SIZE, as sent without FUSE_SETXATTR_EXT.
 SIZEOF = {
     "fuse_in_header": 40,
     "fuse_out_header": 16,
@@ -45,13 +44,15 @@ SIZEOF = {
     "fuse_rename2_in": 16,
     "fuse_link_in": 8,
     "fuse_open_in": 8,
+    "fuse_open_out": 16,
+    "fuse_write_out": 8,
     "fuse_create_in": 16,
     "fuse_release_in": 24,
     "fuse_flush_in": 24,
     "fuse_read_in": 40,
     "fuse_write_in": 40,
     "fuse_fsync_in": 16,
-    "fuse_setxattr_in": 8,
+    "fuse_setxattr_in": 16,
     "fuse_getxattr_in": 8,
     "fuse_getxattr_out": 8,
     "fuse_lk_in": 48,

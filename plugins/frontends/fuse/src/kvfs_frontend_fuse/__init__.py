@@ -13,7 +13,7 @@ DRIVER = DriverInfo(
     summary="a mounted file system, through /dev/fuse without libfuse",
     settings=FuseSettings,
     factory="kvfs_frontend_fuse._frontend:open_frontend",
-    capability=FrontendCapability(needs_target=True, writable=False, platforms=("linux",)),
+    capability=FrontendCapability(needs_target=True, writable=True, platforms=("linux",)),
 )
 
 __all__ = ["DRIVER", "FuseSettings", "MountInfo", "ReadDirPlus", "mounts"]

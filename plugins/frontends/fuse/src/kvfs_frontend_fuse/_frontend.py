@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 import attrs
 
@@ -28,7 +29,7 @@ from kvfs_frontend_fuse.serving.session import Session, VolumeAPI
 from kvfs_frontend_fuse.workers.counters import Counters
 from kvfs_frontend_fuse.workers.supervisor import Supervisor, obstacle
 
-CAPABILITY = FrontendCapability(needs_target=True, writable=False, platforms=("linux",))
+CAPABILITY = FrontendCapability(needs_target=True, writable=True, platforms=("linux",))
 
 
 @attrs.define
@@ -87,13 +88,15 @@ class FuseFrontend(MountFrontend):
         :param ready: called once, when the mount answers.
         :raises NotFound: ``target`` does not exist.
         :raises Invalid: it is not a directory, or not empty.
-        :raises AlreadyExists: a KVFS that is alive is mounted there.
+        :raises AlreadyExists: a KVFS that is alive is mounted there, or writes to the volume.
         :raises PermissionDenied: this user may not mount there.
         :raises Unsupported: the kernel has no FUSE or one that is too old, or fusermount3 misses,
             or the workers that the settings ask for cannot be had.
         :raises Unavailable: its workers die as soon as they are started.
         """
         workers = self._workers(volume)
+        if isinstance(volume, Volume):
+            volume.check_writer()
         with signals(self.stop), prompt_interpreter(), _counting(volume, workers) as counters:
             crew = self._crew(volume, counters) if workers else None
             try:
@@ -121,6 +124,7 @@ class FuseFrontend(MountFrontend):
                 self._settings,
                 counts=counters.row(0)[:OPCODES],
                 stats=counters.as_json,
+                mount=uuid4().hex,
             )
         except BaseException:
             os.close(mount.descriptor)
@@ -154,6 +158,8 @@ class FuseFrontend(MountFrontend):
         if wanted == 0:
             return 0
         reason = obstacle(volume)
+        if reason is None and not volume.read_only and wanted is not None and wanted > 1:
+            reason = "one process at a time writes to it"
         if reason is None:
             return 1 if wanted is None else wanted
         if wanted is None:

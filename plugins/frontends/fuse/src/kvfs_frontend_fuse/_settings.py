@@ -56,6 +56,9 @@ class FuseSettings:
         None, help="the source that mount(8) and df(1) show; unset: the name of the volume"
     )
     xattrs: bool = setting(True, help="serve extended attributes; off: the kernel asks for none")
+    posix_acl: bool = setting(
+        True, help="access control lists count (where the volume is written to)"
+    )
     readdirplus: ReadDirPlus = setting(
         ReadDirPlus.ALWAYS,
         help="listings carry attributes: always, never, or auto (where the kernel sees them used)",

@@ -53,7 +53,7 @@ class Pyfuse3Frontend(MountFrontend):
             fsname=settings.fsname,
         )
         with signals(self.stop), prompt_interpreter():
-            mount = mount_at(target, options, volume_name=volume.name, read_only=volume.read_only)
+            mount = mount_at(target, options, volume_name=volume.name, read_only=True)
             try:
                 session = Session(mount.descriptor, volume, settings)
             except BaseException:

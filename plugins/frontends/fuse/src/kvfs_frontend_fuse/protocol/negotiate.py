@@ -44,9 +44,20 @@ _WANTED = (
 
 Left out on purpose: POSIX_ACL (an ACL look-up per inode, for ACLs that tarballs do not carry in
 the kernel's form), EXPORT_SUPPORT (look-ups of ``.`` and ``..`` by inode), SPLICE (Python gains
-nothing), HANDLE_KILLPRIV and WRITEBACK_CACHE (nothing is written), the lock flags (locks stay
-local).
+nothing), the lock flags (locks stay local).
 """
+_WANTED_TO_WRITE = (
+    InitFlag.DONT_MASK  # a default ACL takes the place of the umask
+    | InitFlag.HANDLE_KILLPRIV_V2  # who changes a file loses its setuid here, without a request
+    | InitFlag.SETXATTR_EXT
+)
+"""What writing needs besides.
+
+WRITEBACK_CACHE is left out: times and sizes would be the kernel's until it likes to tell, and a
+crash of this process would lose them; the queue of changes gathers small writes as well.
+"""
+MINOR_TO_WRITE = 33
+"""The oldest kernel that all of those are in (Linux 5.12)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,14 +70,19 @@ class Negotiated:
     max_background: int
 
 
-def _wanted(settings: FuseSettings) -> InitFlag:
+def _wanted(settings: FuseSettings, read_only: bool) -> InitFlag:
+    wanted = _WANTED
+    if not read_only:
+        wanted |= _WANTED_TO_WRITE
+        if settings.posix_acl:
+            wanted |= InitFlag.POSIX_ACL
     match settings.readdirplus:
         case ReadDirPlus.NEVER:
-            return _WANTED
+            return wanted
         case ReadDirPlus.ALWAYS:
-            return _WANTED | InitFlag.DO_READDIRPLUS
+            return wanted | InitFlag.DO_READDIRPLUS
         case ReadDirPlus.AUTO:
-            return _WANTED | InitFlag.DO_READDIRPLUS | InitFlag.READDIRPLUS_AUTO
+            return wanted | InitFlag.DO_READDIRPLUS | InitFlag.READDIRPLUS_AUTO
 
 
 def answer_init(
@@ -74,11 +90,13 @@ def answer_init(
     size: int,
     settings: FuseSettings,
     *,
+    read_only: bool,
     reply: Callable[[list[bytes] | int], None],
 ) -> Negotiated | None:
     """Answer one INIT; ``None``: the kernel is to ask again, in our major version.
 
     :param request: the request, header included, of ``size`` bytes (at least an INIT of 7.6).
+    :param read_only: is nothing to be written?
     :param reply: sends the body of a reply, or an errno.
     :raises Unsupported: the kernel is too old; it was told so.
     """
@@ -87,15 +105,17 @@ def answer_init(
     if major > MAJOR:
         reply([INIT_OUT.pack(MAJOR, MINOR, *(0,) * 11, b"")])
         return None
-    if major < MAJOR or minor < MINOR_MIN:
+    least = MINOR_MIN if read_only else MINOR_TO_WRITE
+    if major < MAJOR or minor < least:
         reply(errno.EPROTO)
+        since = "5.10" if read_only else "5.12"
         raise Unsupported(
-            f"the kernel speaks FUSE {major}.{minor}; {MAJOR}.{MINOR_MIN} is needed (Linux 5.10 on)"
+            f"the kernel speaks FUSE {major}.{minor}; {MAJOR}.{least} is needed (Linux {since} on)"
         )
     offered = low
     if low & InitFlag.INIT_EXT and size >= body + INIT_IN.size:
         offered |= INIT_IN.unpack_from(request, body)[4] << 32
-    flags = InitFlag(offered) & _wanted(settings)
+    flags = InitFlag(offered) & _wanted(settings, read_only)
     agreed = Negotiated(
         minor=min(minor, MINOR),
         flags=flags,

@@ -42,6 +42,8 @@ _XATTR_NAME = BODY + GETXATTR_IN.size
 STATS_XATTR = b"user.kvfs.requests"
 """Not listed; JSON: how many requests of each kind the mount has had."""
 _ROOT = 1
+_UID_AT = 24
+_SUPERUSER = bytes(4)
 _NOT_IN_FORCE = (b"security.", b"system.posix_acl_")
 
 # Answers that make the kernel stop asking for good, and do what is right instead: files and
@@ -244,14 +246,20 @@ class Operations:
             return self._sized(self._stats(), request)
         value = self.files.getxattr(inode, name)
         if value is None:
-            # "Not supported" is for the whole mount, and programs that look for labels and ACLs of
-            # every file (ls -l) then stop asking.
-            return errno.EOPNOTSUPP if name.startswith(_NOT_IN_FORCE) else errno.ENODATA
+            return self._no_xattr(name)
         return self._sized(value, request)
+
+    def _no_xattr(self, name: bytes) -> int:
+        # "Not supported" is for the whole mount, and programs that look for labels and ACLs of
+        # every file (ls -l) then stop asking.
+        return errno.EOPNOTSUPP if name.startswith(_NOT_IN_FORCE) else errno.ENODATA
 
     def listxattr(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
         """All names, each with its NUL, or their size where no room is offered."""
         names = self.files.listxattr(inode)
+        if request[_UID_AT : _UID_AT + 4] != _SUPERUSER:
+            # The kernel lets nobody else read these; not to list them is left to file systems.
+            names = [name for name in names if not name.startswith(b"trusted.")]
         return self._sized(b"".join([name + b"\0" for name in names]), request)
 
     @staticmethod

@@ -144,6 +144,48 @@ class InitFlag(IntFlag):
     REQUEST_TIMEOUT = 1 << 42
 
 
+class SetattrValid(IntFlag):
+    """Which fields of a SETATTR count (``FATTR_*``)."""
+
+    MODE = 1 << 0
+    UID = 1 << 1
+    GID = 1 << 2
+    SIZE = 1 << 3
+    ATIME = 1 << 4
+    MTIME = 1 << 5
+    FH = 1 << 6
+    ATIME_NOW = 1 << 7
+    MTIME_NOW = 1 << 8
+    LOCKOWNER = 1 << 9
+    CTIME = 1 << 10
+    KILL_SUIDGID = 1 << 11
+
+
+class WriteFlag(IntFlag):
+    """Of a WRITE (``FUSE_WRITE_*``)."""
+
+    CACHE = 1 << 0
+    LOCKOWNER = 1 << 1
+    KILL_SUIDGID = 1 << 2
+
+
+class SetxattrFlag(IntFlag):
+    """Of a SETXATTR (``FUSE_SETXATTR_*``)."""
+
+    ACL_KILL_SGID = 1 << 0
+
+
+class OpenFlag(IntFlag):
+    """Of a file that is opened (``FOPEN_*``)."""
+
+    DIRECT_IO = 1 << 0
+    KEEP_CACHE = 1 << 1
+    NONSEEKABLE = 1 << 2
+    CACHE_DIR = 1 << 3
+    STREAM = 1 << 4
+    NOFLUSH = 1 << 5
+
+
 @attrs.frozen
 class Layout:
     """A C struct of the protocol."""
@@ -160,7 +202,7 @@ class Layout:
 
 # One line per struct (an indented line continues it): its name in fuse.h, then field:code, in the
 # codes of the struct module.  The fields of an embedded struct are written out; a trailing name or
-# data is no part of a layout.  fuse_setxattr_in is the form without FUSE_SETXATTR_EXT.
+# data is no part of a layout.  fuse_setxattr_in is the form with FUSE_SETXATTR_EXT.
 _ATTR = (
     "ino:Q size:Q blocks:Q atime:Q mtime:Q ctime:Q atimensec:I mtimensec:I ctimensec:I mode:I"
     " nlink:I uid:I gid:I rdev:I blksize:I flags:I"
@@ -201,9 +243,11 @@ fuse_create_in            flags:I mode:I umask:I open_flags:I
 fuse_release_in           fh:Q flags:I release_flags:I lock_owner:Q
 fuse_flush_in             fh:Q unused:I padding:I lock_owner:Q
 fuse_read_in              fh:Q offset:Q size:I read_flags:I lock_owner:Q flags:I padding:I
+fuse_open_out             fh:Q open_flags:I backing_id:i
+fuse_write_out            size:I padding:I
 fuse_write_in             fh:Q offset:Q size:I write_flags:I lock_owner:Q flags:I padding:I
 fuse_fsync_in             fh:Q fsync_flags:I padding:I
-fuse_setxattr_in          size:I flags:I
+fuse_setxattr_in          size:I flags:I setxattr_flags:I padding:I
 fuse_getxattr_in          size:I padding:I
 fuse_getxattr_out         size:I padding:I
 fuse_lk_in                fh:Q owner:Q {_LOCK} lk_flags:I padding:I
@@ -240,6 +284,23 @@ INIT_IN = LAYOUTS["fuse_init_in"].struct
 INIT_OUT = LAYOUTS["fuse_init_out"].struct
 KSTATFS = LAYOUTS["fuse_kstatfs"].struct
 READ_IN = LAYOUTS["fuse_read_in"].struct
+FORGET_IN = LAYOUTS["fuse_forget_in"].struct
+BATCH_FORGET_IN = LAYOUTS["fuse_batch_forget_in"].struct
+FORGET_ONE = LAYOUTS["fuse_forget_one"].struct
+SETATTR_IN = LAYOUTS["fuse_setattr_in"].struct
+MKNOD_IN = LAYOUTS["fuse_mknod_in"].struct
+MKDIR_IN = LAYOUTS["fuse_mkdir_in"].struct
+CREATE_IN = LAYOUTS["fuse_create_in"].struct
+OPEN_OUT = LAYOUTS["fuse_open_out"].struct
+LINK_IN = LAYOUTS["fuse_link_in"].struct
+RENAME_IN = LAYOUTS["fuse_rename_in"].struct
+RENAME2_IN = LAYOUTS["fuse_rename2_in"].struct
+WRITE_IN = LAYOUTS["fuse_write_in"].struct
+WRITE_OUT = LAYOUTS["fuse_write_out"].struct
+FALLOCATE_IN = LAYOUTS["fuse_fallocate_in"].struct
+LSEEK_IN = LAYOUTS["fuse_lseek_in"].struct
+COPY_FILE_RANGE_IN = LAYOUTS["fuse_copy_file_range_in"].struct
+SETXATTR_IN = LAYOUTS["fuse_setxattr_in"].struct
 GETXATTR_IN = LAYOUTS["fuse_getxattr_in"].struct
 GETXATTR_OUT = LAYOUTS["fuse_getxattr_out"].struct
 INTERRUPT_IN = LAYOUTS["fuse_interrupt_in"].struct
@@ -249,6 +310,8 @@ NOTIFY_STORE_OUT = LAYOUTS["fuse_notify_store_out"].struct
 
 NEGATIVE_ENTRY_OUT = Struct("=16xQ104x")
 """``struct fuse_entry_out`` of a name that is absent: node 0, and for how long."""
+U64_OUT = Struct("=Q")
+"""``struct fuse_lseek_out`` and ``struct fuse_copy_file_range_out``."""
 INIT_IN_SHORT = Struct("=IIII")
 """``struct fuse_init_in`` before 7.36, without ``flags2``."""
 
@@ -272,7 +335,7 @@ _BODIES: dict[Opcode, tuple[str | None, int]] = {
     Opcode.STATFS: (None, 0),
     Opcode.RELEASE: ("fuse_release_in", 0),
     Opcode.FSYNC: ("fuse_fsync_in", 0),
-    Opcode.SETXATTR: ("fuse_setxattr_in", _NAME),
+    Opcode.SETXATTR: (None, 8 + _NAME),  # half of the struct, without FUSE_SETXATTR_EXT
     Opcode.GETXATTR: ("fuse_getxattr_in", _NAME),
     Opcode.LISTXATTR: ("fuse_getxattr_in", 0),
     Opcode.REMOVEXATTR: (None, _NAME),

@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, MutableSequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from kvfs.errors import Unavailable
 from kvfs.files import NotResident
 from kvfs.volume import Observer
 from kvfs_frontend_fuse._settings import FuseSettings, cores
+from kvfs_frontend_fuse.protocol.changes import ChangingOperations, Deferred, WritableAPI
 from kvfs_frontend_fuse.protocol.negotiate import REQUEST_BYTES, Negotiated, answer_init
 from kvfs_frontend_fuse.protocol.operations import BODY, FilesAPI, Operations, Reply
 from kvfs_frontend_fuse.protocol.wire import (
@@ -49,6 +50,9 @@ class VolumeAPI(Protocol):
     def read_only(self) -> bool:
         """Does it refuse every change?"""
 
+    def begin_writing(self, mount: str) -> None:
+        """Be the one process that writes, where it is not read-only; for this mount."""
+
     def files(self, *, wait: bool) -> FilesAPI:
         """The file system, for one thread.
 
@@ -72,6 +76,8 @@ class Session:
     :param stats: the value of the virtual attribute of the root (see
         :data:`~kvfs_frontend_fuse.protocol.operations.STATS_XATTR`).
     :param pushes: may contents be pushed?  Only where this process is replaced when it is killed.
+    :param mount: tells this mount from every other, where one of its processes takes over from
+        another.
     :param on_foreign_interrupt: called by the loop with the ``unique`` of a request that was
         interrupted and does not wait here: it may wait at another reader of the same mount.
     """
@@ -85,6 +91,7 @@ class Session:
         counts: MutableSequence[int] | memoryview[int] | None = None,
         stats: Callable[[], bytes] | None = None,
         pushes: bool = False,
+        mount: str = "",
         on_foreign_interrupt: Callable[[int], None] | None = None,
     ) -> None:
         self._volume = volume
@@ -99,15 +106,25 @@ class Session:
         self._ending = False
         self._over = False
         self._read_failures = 0
-        xattrs = settings.xattrs
-        self._operations = Operations(volume.files(wait=False), xattrs=xattrs, stats=stats)
-        self._operations.table[Opcode.INTERRUPT] = self._interrupt
+        self._read_only = volume.read_only
+        self._mount = mount
+        self._stats = stats
+        self._operations: Operations | None = None
         self._waiters = Waiters(
             self._device,
             self._complaints,
             threads=settings.waiters,
-            operations=lambda: Operations(volume.files(wait=True), xattrs=xattrs),
+            operations=lambda: self._operations_for(waits=True),
         )
+
+    def _operations_for(self, *, waits: bool) -> Operations:
+        """The handlers, for one thread."""
+        files, xattrs = self._volume.files(wait=waits), self._settings.xattrs
+        stats = None if waits else self._stats
+        if self._read_only:
+            return Operations(files, xattrs=xattrs, stats=stats)
+        writable = cast(WritableAPI, files)
+        return ChangingOperations(writable, xattrs=xattrs, waits=waits, stats=stats)
 
     @property
     def alarm(self) -> int:
@@ -135,7 +152,8 @@ class Session:
         """Close the device and end the waiting threads.  Again is allowed, and does nothing."""
         self._device.close()
         self._waiters.close()
-        self._operations.files.close()
+        if self._operations is not None:
+            self._operations.files.close()
 
     # -- INIT ------------------------------------------------------------------------------------
 
@@ -156,7 +174,9 @@ class Session:
             def reply(body: list[bytes] | int, unique: int = unique) -> None:
                 self._device.reply(Opcode.INIT, unique, body)
 
-            agreed = answer_init(self._request, size, self._settings, reply=reply)
+            agreed = answer_init(
+                self._request, size, self._settings, read_only=self._read_only, reply=reply
+            )
             if agreed is not None:
                 log.debug("FUSE 7.%d, %r", agreed.minor, agreed.flags)
                 return agreed
@@ -187,12 +207,17 @@ class Session:
         """Answer requests until the mount ends or :meth:`end` was called.
 
         :raises Unavailable: the device fails for a reason unknown.
+        :raises AlreadyExists: somebody else writes to the volume.
         """
+        if not self._read_only:
+            self._volume.begin_writing(self._mount)
+        operations = self._operations = self._operations_for(waits=False)
+        operations.table[Opcode.INTERRUPT] = self._interrupt
         if (cpus := cores(self._settings.cpus)) is not None:
             os.sched_setaffinity(0, cpus)
         pusher = self._start_pushing()
         try:
-            self._loop(None if pusher is None else pusher.saw)
+            self._loop(operations, None if pusher is None else pusher.saw)
         finally:
             if pusher is not None:
                 pusher.stop()
@@ -206,17 +231,17 @@ class Session:
                 self._pusher.stop()
         return self._pusher
 
-    def _loop(self, saw_read: Callable[[int, int], None] | None) -> None:
+    def _loop(self, operations: Operations, saw_read: Callable[[int, int], None] | None) -> None:
         # This loop is the hot path of the project: everything it touches is a local name.
         descriptor = self._device.descriptor
         request = self._request
         into = [request]
-        table = self._operations.table
+        table = operations.table
         readv, writev, wait = os.readv, os.writev, self._device.wait
         unpack, pack = IN_HEADER.unpack_from, OUT_HEADER.pack
         head, counts, read = OUT_HEADER.size, self._counts, Opcode.READ.value
         # A view held by an idle mount keeps the engine from reusing pages that an ingest frees.
-        idle = self._operations.files.close
+        idle = operations.files.close
         reply: Reply
         while not self._over:
             try:
@@ -240,7 +265,7 @@ class Session:
             counts[opcode] += 1
             try:
                 reply = table[opcode](inode, request, size)
-            except NotResident:
+            except (NotResident, Deferred):
                 self._waiters.submit(opcode, unique, inode, bytes(memoryview(request)[:size]))
                 continue
             except Exception as error:

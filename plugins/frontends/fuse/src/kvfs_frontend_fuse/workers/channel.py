@@ -45,6 +45,8 @@ class Duty:
     rows: int
     pushes: bool
     """May it push contents?"""
+    mount: str
+    """Tells this mount from every other."""
     levels: dict[str, int]
     """Levels of loggers, by name; the root's is ``""``."""
 

@@ -29,6 +29,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import attrs
 
@@ -145,6 +146,7 @@ class Supervisor:
         self._settings = settings
         self._config = _packed(volume)
         self._counters = counters
+        self._mount = uuid4().hex
         self._awake, self.alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._ending = False
         self._closed = False
@@ -190,6 +192,7 @@ class Supervisor:
             # A killed process that waits in the kernel for a request it had read itself would
             # never be dead, were that not asked again.
             pushes=self._resends,
+            mount=self._mount,
             levels=levels(),
         )
         # A worker that is gone already is found dead by run().

@@ -79,6 +79,7 @@ class Worker:
             counts=row[:OPCODES],
             stats=self._stats,
             pushes=duty.pushes,
+            mount=duty.mount,
             on_foreign_interrupt=self._pass_on if duty.rows > 1 else None,
         )
 

@@ -1,0 +1,397 @@
+"""The handlers of requests that change something; used where the volume can be written to."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Protocol
+
+from kvfs.files import Attributes, Buffer, Caller, Changes, Refused
+from kvfs_frontend_fuse.protocol.operations import (
+    BODY,
+    FilesAPI,
+    Handler,
+    Operations,
+    Reply,
+)
+from kvfs_frontend_fuse.protocol.wire import (
+    BATCH_FORGET_IN,
+    COPY_FILE_RANGE_IN,
+    CREATE_IN,
+    FALLOCATE_IN,
+    FORGET_IN,
+    FORGET_ONE,
+    LINK_IN,
+    LSEEK_IN,
+    MKDIR_IN,
+    MKNOD_IN,
+    OPEN_OUT,
+    RENAME2_IN,
+    RENAME_IN,
+    SETATTR_IN,
+    SETXATTR_IN,
+    U64_OUT,
+    WRITE_IN,
+    WRITE_OUT,
+    Opcode,
+    OpenFlag,
+    SetattrValid,
+    SetxattrFlag,
+    WriteFlag,
+)
+
+_CALLER = Struct("=II")
+_CALLER_AT = 24
+_RESENT_AT = 15
+_RESENT = 0x80
+"""The highest bit of ``unique``: the request may have been carried out already."""
+_SECOND_NS = 1_000_000_000
+_ATTRIBUTES = ~(SetattrValid.FH | SetattrValid.LOCKOWNER).value
+_DONE: tuple[Buffer, ...] = ()
+
+
+class Deferred(Exception):
+    """The request would keep others waiting: it belongs to a thread that may wait."""
+
+
+class WritableAPI(FilesAPI, Protocol):
+    """What the handlers call; :class:`kvfs.files.WritableFiles` is one."""
+
+    @property
+    def is_congested(self) -> bool:
+        """Would a write have to wait for the engine?"""
+
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> bytes: ...
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> bytes: ...
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> bytes: ...
+    def tmpfile(self, parent: int, mode: int, caller: Caller) -> bytes: ...
+    def link(self, inode: int, parent: int, name: bytes) -> bytes: ...
+    def unlink(self, parent: int, name: bytes) -> None: ...
+    def rmdir(self, parent: int, name: bytes) -> None: ...
+    def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0
+    ) -> None: ...
+    def setattr(self, inode: int, changes: Changes) -> bytes: ...
+    def setxattr(
+        self, inode: int, name: bytes, value: bytes, flags: int = 0, *, drops_setgid: bool = False
+    ) -> None: ...
+    def removexattr(self, inode: int, name: bytes) -> None: ...
+    def write(
+        self, inode: int, offset: int, data: Buffer, *, drops_privileges: bool = False
+    ) -> int: ...
+    def fallocate(
+        self, inode: int, mode: int, offset: int, length: int, *, drops_privileges: bool = False
+    ) -> None: ...
+    def copy_range(
+        self,
+        source: int,
+        offset: int,
+        inode: int,
+        new_offset: int,
+        length: int,
+        *,
+        drops_privileges: bool = False,
+    ) -> int: ...
+    def stat(self, inode: int) -> Attributes: ...
+    def seek(self, inode: int, offset: int, whence: int) -> int: ...
+    def forget(self, inode: int, count: int) -> None: ...
+    def sync(self, inode: int | None = None) -> None: ...
+
+
+def _names(request: bytes | bytearray, start: int, size: int, count: int) -> Sequence[bytes]:
+    """So many names, each with its NUL, and nothing behind.
+
+    :raises Refused: there is something else.
+    """
+    *names, rest = bytes(request[start:size]).split(b"\0")
+    if len(names) != count or rest:
+        raise Refused(errno.EINVAL, "a malformed name")
+    return names
+
+
+def _caller(request: bytes | bytearray, umask: int) -> Caller:
+    uid, gid = _CALLER.unpack_from(request, _CALLER_AT)
+    return Caller(uid, gid, umask)
+
+
+def _is_resent(request: bytes | bytearray) -> bool:
+    return bool(request[_RESENT_AT] & _RESENT)
+
+
+def _signed(seconds: int) -> int:
+    return seconds - (1 << 64) if seconds >> 63 else seconds
+
+
+class ChangingOperations(Operations):
+    """The handlers of a mount that can be written to.
+
+    :param waits: may a request keep its thread waiting?  If not, it is :class:`Deferred`.
+    """
+
+    files: WritableAPI
+
+    def __init__(
+        self,
+        files: WritableAPI,
+        *,
+        xattrs: bool,
+        waits: bool,
+        stats: Callable[[], bytes] | None = None,
+    ) -> None:
+        super().__init__(files, xattrs=xattrs, stats=stats)
+        self._waits = waits
+        handlers: dict[Opcode, Handler] = {
+            Opcode.FORGET: self.forget,
+            Opcode.BATCH_FORGET: self.batch_forget,
+            Opcode.SETATTR: self.setattr,
+            Opcode.SYMLINK: self.symlink,
+            Opcode.MKNOD: self.mknod,
+            Opcode.MKDIR: self.mkdir,
+            Opcode.TMPFILE: self.tmpfile,
+            Opcode.LINK: self.link,
+            Opcode.UNLINK: self.unlink,
+            Opcode.RMDIR: self.rmdir,
+            Opcode.RENAME: self.rename,
+            Opcode.RENAME2: self.rename2,
+            Opcode.WRITE: self.write,
+            Opcode.FSYNC: self.fsync,
+            Opcode.FSYNCDIR: self.fsync,
+            Opcode.FALLOCATE: self.fallocate,
+            Opcode.LSEEK: self.lseek,
+            Opcode.COPY_FILE_RANGE: self.copy_file_range,
+            Opcode.COPY_FILE_RANGE_64: self.copy_file_range_64,
+        }
+        if xattrs:
+            handlers[Opcode.SETXATTR] = self.setxattr
+            handlers[Opcode.REMOVEXATTR] = self.removexattr
+        for opcode, handler in handlers.items():
+            self.table[opcode] = handler
+        # The kernel then makes a node and needs not open it: one request, and none at the end.
+        self.table[Opcode.CREATE] = self._no_create
+
+    @staticmethod
+    def _no_create(inode: int, request: bytes | bytearray, size: int) -> Reply:
+        return errno.ENOSYS
+
+    # -- names -------------------------------------------------------------------------------------
+
+    def _made(
+        self, request: bytes | bytearray, parent: int, name: bytes, make: Callable[[], bytes]
+    ) -> Reply:
+        """What a request makes, unless a killed worker had made it."""
+        try:
+            return (make(),)
+        except Refused as error:
+            if error.errno == errno.EEXIST and _is_resent(request):
+                entry = self.files.lookup(parent, name)
+                if entry is not None:
+                    return (entry,)
+            raise
+
+    @staticmethod
+    def _gone(request: bytes | bytearray, remove: Callable[[], None]) -> Reply:
+        """Remove something, unless a killed worker had done so."""
+        try:
+            remove()
+        except Refused as error:
+            if error.errno != errno.ENOENT or not _is_resent(request):
+                raise
+        return _DONE
+
+    def mknod(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """A new file, or a special one."""
+        mode, rdev, umask, _ = MKNOD_IN.unpack_from(request, BODY)
+        (name,) = _names(request, BODY + MKNOD_IN.size, size, 1)
+        caller = _caller(request, umask)
+        return self._made(
+            request, inode, name, lambda: self.files.mknod(inode, name, mode, rdev, caller)
+        )
+
+    def mkdir(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """A new directory."""
+        mode, umask = MKDIR_IN.unpack_from(request, BODY)
+        (name,) = _names(request, BODY + MKDIR_IN.size, size, 1)
+        caller = _caller(request, umask)
+        return self._made(request, inode, name, lambda: self.files.mkdir(inode, name, mode, caller))
+
+    def symlink(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """A new symbolic link."""
+        name, target = _names(request, BODY, size, 2)
+        caller = _caller(request, 0)
+        return self._made(
+            request, inode, name, lambda: self.files.symlink(inode, name, target, caller)
+        )
+
+    def tmpfile(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """A new file without a name, open."""
+        _, mode, umask, _ = CREATE_IN.unpack_from(request, BODY)
+        entry = self.files.tmpfile(inode, mode, _caller(request, umask))
+        return (entry, OPEN_OUT.pack(0, OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH, 0))
+
+    def link(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """One more name."""
+        (old,) = LINK_IN.unpack_from(request, BODY)
+        (name,) = _names(request, BODY + LINK_IN.size, size, 1)
+        return self._made(request, inode, name, lambda: self.files.link(old, inode, name))
+
+    def unlink(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """One name less."""
+        (name,) = _names(request, BODY, size, 1)
+        return self._gone(request, lambda: self.files.unlink(inode, name))
+
+    def rmdir(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """One directory less."""
+        (name,) = _names(request, BODY, size, 1)
+        return self._gone(request, lambda: self.files.rmdir(inode, name))
+
+    def rename(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """Another name."""
+        (new_parent,) = RENAME_IN.unpack_from(request, BODY)
+        return self._rename(inode, new_parent, 0, request, BODY + RENAME_IN.size, size)
+
+    def rename2(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """Another name, on a condition, or in exchange."""
+        new_parent, flags, _ = RENAME2_IN.unpack_from(request, BODY)
+        return self._rename(inode, new_parent, flags, request, BODY + RENAME2_IN.size, size)
+
+    def _rename(
+        self,
+        inode: int,
+        new_parent: int,
+        flags: int,
+        request: bytes | bytearray,
+        start: int,
+        size: int,
+    ) -> Reply:
+        name, new_name = _names(request, start, size, 2)
+        return self._gone(
+            request, lambda: self.files.rename(inode, name, new_parent, new_name, flags)
+        )
+
+    def forget(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """The kernel lets go of a node."""
+        (count,) = FORGET_IN.unpack_from(request, BODY)
+        self.files.forget(inode, count)
+        return None
+
+    def batch_forget(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """The kernel lets go of several nodes."""
+        count, _ = BATCH_FORGET_IN.unpack_from(request, BODY)
+        at = BODY + BATCH_FORGET_IN.size
+        for _ in range(min(count, (size - at) // FORGET_ONE.size)):
+            self.files.forget(*FORGET_ONE.unpack_from(request, at))
+            at += FORGET_ONE.size
+        return None
+
+    # -- attributes --------------------------------------------------------------------------------
+
+    def setattr(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """Mode, owner, size or times."""
+        (
+            valid, _, _, length, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid, _,
+        ) = SETATTR_IN.unpack_from(request, BODY)  # fmt: skip
+        has = SetattrValid
+        changes = Changes(
+            mode=mode if valid & has.MODE else None,
+            uid=uid if valid & has.UID else None,
+            gid=gid if valid & has.GID else None,
+            size=length if valid & has.SIZE else None,
+            atime_ns=_signed(atime) * _SECOND_NS + atime_ns if valid & has.ATIME else None,
+            mtime_ns=_signed(mtime) * _SECOND_NS + mtime_ns if valid & has.MTIME else None,
+            atime_now=bool(valid & has.ATIME_NOW),
+            mtime_now=bool(valid & has.MTIME_NOW),
+            drops_privileges=bool(valid & has.KILL_SUIDGID),
+        )
+        if not valid & _ATTRIBUTES:
+            # All that is left of a chown(2) to nobody else.  Anybody may do it, but only the owner
+            # takes setuid away by it; it can't be refused to others, since it looks the same as
+            # what the kernel sends ahead of an fallocate(2) by somebody who may write.
+            changes = Changes(drops_privileges=self._owns(inode, request))
+        return (self.files.setattr(inode, changes),)
+
+    def _owns(self, inode: int, request: bytes | bytearray) -> bool:
+        uid, _ = _CALLER.unpack_from(request, _CALLER_AT)
+        return uid in (0, self.files.stat(inode).uid)
+
+    def setxattr(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """An extended attribute."""
+        if size < BODY + SETXATTR_IN.size:
+            return errno.EINVAL
+        length, flags, more, _ = SETXATTR_IN.unpack_from(request, BODY)
+        name, nul, value = bytes(request[BODY + SETXATTR_IN.size : size]).partition(b"\0")
+        if not name or not nul or len(value) != length:
+            return errno.EINVAL
+        drops_setgid = bool(more & SetxattrFlag.ACL_KILL_SGID)
+        self.files.setxattr(inode, name, value, flags, drops_setgid=drops_setgid)
+        return _DONE
+
+    def removexattr(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """An extended attribute less."""
+        (name,) = _names(request, BODY, size, 1)
+        self.files.removexattr(inode, name)
+        return _DONE
+
+    def _no_xattr(self, name: bytes) -> int:
+        return errno.ENODATA
+
+    # -- contents ----------------------------------------------------------------------------------
+
+    def write(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """Contents."""
+        if not self._waits and self.files.is_congested:
+            raise Deferred
+        _, offset, length, flags, _, _, _ = WRITE_IN.unpack_from(request, BODY)
+        start = BODY + WRITE_IN.size
+        if length != size - start:
+            return errno.EINVAL
+        with memoryview(request)[start:size] as data:
+            written = self.files.write(
+                inode, offset, data, drops_privileges=bool(flags & WriteFlag.KILL_SUIDGID)
+            )
+        return (WRITE_OUT.pack(written, 0),)
+
+    def fsync(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """A promise that everything so far lasts."""
+        if not self._waits:
+            raise Deferred
+        self.files.sync(inode)
+        return _DONE
+
+    @staticmethod
+    def _is_superuser(request: bytes | bytearray) -> bool:
+        # The kernel says whether a write drops setuid and setgid, but not of what follows.
+        uid, _ = _CALLER.unpack_from(request, _CALLER_AT)
+        return bool(uid == 0)
+
+    def fallocate(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """Room, holes and zeros."""
+        _, offset, length, mode, _ = FALLOCATE_IN.unpack_from(request, BODY)
+        drops = not self._is_superuser(request)
+        self.files.fallocate(inode, mode, offset, length, drops_privileges=drops)
+        return _DONE
+
+    def lseek(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """Where data or a hole begins."""
+        _, offset, whence, _ = LSEEK_IN.unpack_from(request, BODY)
+        return (U64_OUT.pack(self.files.seek(inode, _signed(offset), whence)),)
+
+    def _copy(self, inode: int, request: bytes | bytearray) -> int:
+        if not self._waits:
+            raise Deferred
+        _, offset, target, _, new_offset, length, _ = COPY_FILE_RANGE_IN.unpack_from(request, BODY)
+        drops = not self._is_superuser(request)
+        return self.files.copy_range(
+            inode, offset, target, new_offset, min(length, 1 << 30), drops_privileges=drops
+        )
+
+    def copy_file_range(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """A copy of contents."""
+        return (WRITE_OUT.pack(self._copy(inode, request), 0),)
+
+    def copy_file_range_64(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """A copy of contents, of any length."""
+        return (U64_OUT.pack(self._copy(inode, request)),)
+
+
+__all__ = ["ChangingOperations", "Deferred", "WritableAPI"]
