@@ -38,6 +38,7 @@ FLOORS = (
     ("files",),  # models
     ("tar", "tarballs"),  # services
     ("volume",),
+    ("checking",),
     ("migration",),
 )
 """Every room of core, lowest floor first."""
@@ -73,6 +74,7 @@ ALSO_SEEN = {
         "kvfs.tarballs",  # names what a volume is made of, and prints what its services say
         "kvfs.layers.LAYERS",  # explains their settings
         "kvfs.migration",  # copies, dumps and loads what volumes hold
+        "kvfs.checking",  # finds and mends what is wrong with them
         *("kvfs.kv.Buffer", "kvfs.kv.KVStore", "kvfs.kv.prefix_end"),  # inspect shows raw records
         "kvfs_frontend_fuse.mounts",  # whose mounts have lost their server; where it is installed
     ),

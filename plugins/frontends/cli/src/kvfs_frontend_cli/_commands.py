@@ -162,6 +162,22 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        name="fsck",
+        target="fsck:fsck",
+        group=KEEP,
+        summary="Check the files that were written to a volume, and mend what is wrong.",
+        detail=(
+            "For volumes that can be written to, while they are not mounted; tarballs can be "
+            "fetched again. Files that lost their name go to lost+found, under their inode number. "
+            "Exits as fsck(8): 0 clean, 1 all mended, 4 something is left, 8 not checked."
+        ),
+        examples=(
+            ("kvfs fsck scratch://work", "say what is wrong, change nothing"),
+            ("kvfs fsck scratch://work --repair", "mend it, and look again"),
+            ("kvfs fsck scratch://work --json", "a line of JSON for each problem"),
+        ),
+    ),
+    Command(
         name="info",
         target="info:info",
         group=ABOUT,
@@ -192,6 +208,35 @@ COMMANDS: Final = (
             ("kvfs inspect tarballs/ I:1", "an inode by number"),
             ("kvfs inspect tarballs/ T:a.tar.gz", "a tarball in the catalogue"),
             ("kvfs inspect tarballs/ V:superblock", "the superblock"),
+        ),
+    ),
+    Command(
+        name="dump",
+        target="metadata:dump",
+        group=ABOUT,
+        summary="Write the metadata of a volume that can be written to, as lines of JSON.",
+        detail=(
+            "A line for each file: attributes, names, links, extended attributes; no contents: "
+            "kvfs kv dump has those, as records of the engine. To standard output if there is "
+            "no FILE."
+        ),
+        examples=(
+            ("kvfs dump scratch://work meta.jsonl", "to a file, whole or not at all"),
+            ("kvfs dump scratch://work | jq .names", "for a program"),
+        ),
+    ),
+    Command(
+        name="load",
+        target="metadata:load",
+        group=ABOUT,
+        summary="Make in an empty volume what kvfs dump wrote.",
+        detail=(
+            "The same names, attributes and inode numbers; each file is a hole of its size. "
+            "All of it or nothing: lines that were cut off or changed are refused."
+        ),
+        examples=(
+            ("kvfs load scratch://other meta.jsonl", "from a file"),
+            ("kvfs load scratch://other < meta.jsonl", "from standard input"),
         ),
     ),
     Command(
