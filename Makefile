@@ -1,5 +1,5 @@
 # The verbs that people and CI use.  Thin: each calls a tool.
-.PHONY: setup demo test lint types unit crash bench bench-micro docs clean
+.PHONY: setup demo test lint types unit crash soak bench bench-micro docs clean
 # More at a time than there are cores: most tests wait for a disk, a kernel or a server.
 PYTEST = .venv/bin/python -m pytest -q -n 3 --dist worksteal
 
@@ -33,6 +33,10 @@ crash: dev        ## a thousand kills and hundreds of power cuts of every engine
 	.venv/bin/python -m kvfs.testing.crash --kills 300 --writers 3
 	.venv/bin/python -m kvfs.testing.crash --kills 300 --kill-server
 	.venv/bin/python -m tests.crash.power --cuts 300
+	.venv/bin/python -m kvfs.testing.crash.mounted --kills 250
+
+soak: dev         ## a hundred thousand random system calls, beside ext4 (an hour or two)
+	.venv/bin/python -m tests.mount.dual_root.soak --steps 100000
 
 bench: setup      ## the figures of benchmarks/README.md (an hour, and 20 GB of disk)
 	.venv/bin/python -m pip install -q ratarmount -e ./benchmarks

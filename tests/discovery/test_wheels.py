@@ -140,7 +140,7 @@ def installation(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     venv.create(made.folder, symlinks=True, with_pip=True)
     before = {row["name"] for row in json.loads(made.pip("list", "--format=json"))}
     assert before <= {"pip", "setuptools"}, "the environment is not empty"
-    made.pip("install", "--quiet", "--constraint", CONSTRAINTS, *wheels.values())
+    made.pip("install", "--quiet", "--no-compile", "--constraint", CONSTRAINTS, *wheels.values())
     return made
 
 

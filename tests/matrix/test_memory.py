@@ -47,7 +47,7 @@ def peak_of(action: Callable[[], object]) -> int:
 
 def test_an_ingest_of_more_files_takes_no_more_memory(tmp_path: Path) -> None:
     peaks = []
-    for count in (50_000, 200_000):
+    for count in (30_000, 120_000):
         made = Made(lambda: iter(["t.tar"]), lambda name, n=count: tiny_files(n, 500))  # type: ignore[misc]
         with volume_of(tmp_path / str(count), made) as volume:
             volume.refresh()
