@@ -150,6 +150,14 @@ def test_what_is_refused_leaves_nothing(ingest: Ingested, volume: Volume) -> Non
     assert set(served(volume, b"a")) == {b"d", b"d/f", b"good"}
 
 
+def test_a_refused_link_makes_no_directories(ingest: Ingested, volume: Volume) -> None:
+    """They would stand in the way of the file that comes later."""
+    links = [hardlink(b"a/b/c", b".."), hardlink(b"a/b/c", b"absent"), symlink(b"a/b/c", b"")]
+    report = ingest(tarball(*links, file(b"a", b"there")))
+    assert lost(report) == [b"a/b/c", b"a/b/c", b"a/b/c"]
+    assert served(volume, b"a") == {b"a": b"there"}
+
+
 def test_names_that_all_collide(
     stores: Stores, open_volume: Callable[..., Volume], monkeypatch: pytest.MonkeyPatch
 ) -> None:

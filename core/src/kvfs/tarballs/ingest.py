@@ -139,9 +139,14 @@ class Ingest:
             split(head)
         if b".." in head or len(head) > 255:
             split(head)
-        parent = self._tree.parent_of(head)
         report = self._report
         kind = member.type
+        # Before the directories above it are made, which could stand in the way of others.
+        if kind is MemberType.HARDLINK:
+            self._tree.target_of(member.linkname)
+        elif kind is MemberType.SYMLINK:
+            _check_target(member.linkname)
+        parent = self._tree.parent_of(head)
         if kind is MemberType.REGULAR:
             self._add_file(member, reader, parent, base)
             report.files += 1
@@ -229,8 +234,6 @@ class Ingest:
         if kind == stat.S_IFLNK:
             content = member.linkname
             permissions = 0o777  # As Linux has it, whatever the header says.
-            if not 0 < len(content) < 4096 or b"\0" in content:
-                raise Refused(f"a symbolic link with a target of {len(content)} bytes")
         elif kind != stat.S_IFIFO:
             rdev = encode_device(member.devmajor, member.devminor)
         attr = _pack(member, inode, kind | permissions, len(content), 0, rdev=rdev)
@@ -340,3 +343,9 @@ def _extents(reader: TarReader, size: int, extent_bytes: int) -> Iterator[tuple[
             offset += len(piece)
             view = view[len(piece) :]
     yield from finished()
+
+
+def _check_target(target: bytes) -> None:
+    """:raises Refused: no symbolic link can lead there."""
+    if not 0 < len(target) < 4096 or b"\0" in target:
+        raise Refused(f"a symbolic link with a target of {len(target)} bytes")

@@ -370,8 +370,8 @@ class TreeBuilder:
         puts[inode_key(inode)] = value
         self.bytes += len(dirent) + len(value)
 
-    def link(self, parent: Directory, name: bytes, target: bytes) -> None:
-        """A hard link to a member that came before.
+    def target_of(self, target: bytes) -> tuple[Directory, int, bytes, DirentRecord]:
+        """What a hard link leads to: its directory, slot, name and dirent.
 
         :raises Refused: there is no such member, or it is a directory.
         """
@@ -386,6 +386,14 @@ class TreeBuilder:
         dirent = DirentRecord.unpack(record)
         if dirent.attributes.is_directory:
             raise Refused(f"its hard link target {target!r} is a directory")
+        return home, target_slot, base, dirent
+
+    def link(self, parent: Directory, name: bytes, target: bytes) -> None:
+        """A hard link to a member that came before.
+
+        :raises Refused: see :meth:`target_of`.
+        """
+        home, target_slot, base, dirent = self.target_of(target)
         slot, present = self._place(parent.inode, name)
         if present is not None:
             if DirentRecord.unpack(present).inode == dirent.inode:

@@ -225,6 +225,9 @@ class ToyVolume:
     def files(self, *, wait: bool) -> ToyFiles:
         return ToyFiles(self._tree, self._gate, wait=wait, calls=self.calls)
 
+    def begin_writing(self, mount: str) -> None:
+        raise AssertionError("nothing of it can be written to")
+
     def following(self) -> None:
         return None
 
