@@ -104,6 +104,9 @@ class Turn:
             sizes=self.plan.sizes,
             is_writer=client is None,
         )
+        reached = Durability(found["durability"])
+        if reached < self.durability:
+            raise EngineFailed(f"its commits reach durability {reached.name.lower()} here")
         open_s: float = found["open_s"]
         return open_s
 
