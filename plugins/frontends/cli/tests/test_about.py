@@ -90,12 +90,14 @@ def test_every_keyspace_of_a_real_volume(home: Home, tarballs: Path) -> None:
     home.run("ingest", tarballs, "tree", "plain")
     home.run("ingest", tarballs, "cut", code=Exit.CORRUPT)
     covered = set()
-    for space in KEYSPACES:
+    # What has lost its name and is in use is only in volumes that are written to.
+    spaces = [space for space in KEYSPACES if space.name != "unlinked"]
+    for space in spaces:
         for record in home.json_lines("inspect", tarballs, f"{space.letter}:", "--limit", 1000):
             assert record["fields"]["keyspace"] == space.name
             assert "damaged" not in record["fields"], record
             covered.add(space.letter)
-    assert covered == {space.letter for space in KEYSPACES}
+    assert covered == {space.letter for space in spaces}
 
 
 def test_a_tarball_by_name_or_number(home: Home, tarballs: Path) -> None:

@@ -69,11 +69,12 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file")
-@pytest.mark.parametrize("read_only", [True, False], ids=["ro mount", "rw mount"])
+@pytest.mark.parametrize("read_only", [True, False], ids=["read-only volume", "other volume"])
 def test_every_change_is_refused(serve: Serve, read_only: bool) -> None:
+    """This binding only reads, whatever the volume would allow."""
     served = serve(read_only=read_only)
     (mount,) = served.mounted()
-    assert mount.read_only is read_only
+    assert mount.read_only
     for what, change in CHANGES.items():
         with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
             pytest.fail(f"{what}: {change(served.target / 'a')}")
