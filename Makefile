@@ -26,7 +26,8 @@ types:            ## each folder of tests by itself: they share module names
 unit:             ## each member by itself, as it would be tested on its own; then what crosses them
 	@for member in core plugins/_template/* plugins/kv/* plugins/backing/* plugins/frontends/*; do \
 		echo "== $$member"; $(PYTEST) $$member/tests || exit 1; done
-	@echo "== tests"; $(PYTEST) tests
+	@echo "== tests"; $(PYTEST) --ignore tests/hosts tests
+	@echo "== tests/hosts"; $(PYTEST) -n 2 tests/hosts # several machines, which are slow enough as it is
 
 crash: dev        ## a thousand kills and hundreds of power cuts of every engine (hours)
 	.venv/bin/python -m kvfs.testing.crash --kills 1000

@@ -20,7 +20,9 @@ from kvfs.closing import Closing
 from kvfs.testing.mounts import Mounted, Site, environment_in
 
 # The first process of a namespace is everybody's heir: it lets the dead go, and does nothing else.
+# What is mounted elsewhere would stay alive with its copies here.
 _INIT = """
+awk '$3 == "fuse.kvfs" { print $2 }' /proc/mounts | xargs -r umount --lazy
 mount --bind "$0" /proc/sys/kernel/random/boot_id && trap "" CHLD && echo up && exec sleep infinity
 """
 

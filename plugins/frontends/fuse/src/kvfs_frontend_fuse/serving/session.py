@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, MutableSequence
 from typing import Protocol, cast
 
-from kvfs.errors import Unavailable
+from kvfs.errors import Stale, Unavailable
 from kvfs.files import NotResident
 from kvfs.volume import Observer
 from kvfs_frontend_fuse._settings import FuseSettings, cores
@@ -265,7 +265,10 @@ class Session:
             counts[opcode] += 1
             try:
                 reply = table[opcode](inode, request, size)
-            except (NotResident, Deferred):
+            except (NotResident, Deferred, Stale) as error:
+                if isinstance(error, Stale):
+                    # Perhaps the view is, which is lost with its server.  Those who wait have none.
+                    idle()
                 self._waiters.submit(opcode, unique, inode, bytes(memoryview(request)[:size]))
                 continue
             except Exception as error:
