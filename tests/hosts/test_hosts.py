@@ -221,6 +221,7 @@ def test_the_server_dies_under_readers_and_in_mid_ingest(shared: Shared, run: Ru
     one, other = shared.mounted("one"), shared.mounted("other")
     same(trees["a"], one.mnt / "a")
     with reading(other.mnt / "a", allowing=errno.EIO) as reads:
+        wait_until(lambda: reads[0] > 0, "somebody reads", seconds=PATIENCE_S)
         fetching = run((one.mnt / "b" / LAST).read_bytes)
         stream = shared.gate.opened("b.tar")
         stream.allow(half_of(shared, "b"))

@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic, perf_counter
 
+from kvfs.errors import KVFSError
 from kvfs.files import Buffer
 from kvfs_frontend_fuse._settings import FuseSettings
 from kvfs_frontend_fuse.protocol.wire import NOTIFY_STORE_OUT, OUT_HEADER, Notify
@@ -75,6 +76,7 @@ class Pusher:
         self._look_again = 0.0
         self._is_tight = False
         self._waited = False
+        self._has_failed = False
         self.files = 0
         self.bytes = 0
         self.unknown = 0
@@ -116,14 +118,28 @@ class Pusher:
 
     def _run(self) -> None:
         try:
-            while self._listen():
-                self._push_one()
+            while not self._stopping:
+                self._push_while_it_goes()
         except Exception:
             # A mount without it is slower, and nothing else.
             log.exception("contents are not pushed any more")
-        finally:
+        self._following.release()
+        while not self._stopping:
+            self._inbox.get()
+        self._on_end()
+
+    def _push_while_it_goes(self) -> None:
+        """Push until this is to end, or the engine fails: with the next READ it is tried anew."""
+        try:
+            while self._listen():
+                self._push_one()
+        except KVFSError as error:
+            # Who reads is told; the log says it once.
+            if not self._has_failed:
+                log.warning("contents are not pushed for now: %s", error)
+            self._has_failed = True
             self._following.release()
-            self._on_end()
+            self._streams.forget()
 
     def _listen(self) -> bool:
         """Take in what was read; blocks while there is nothing to push.  ``False``: stop."""
@@ -158,6 +174,7 @@ class Pusher:
         if contents is None:
             streams.done(0)
         elif self._store(place.inode, contents):
+            self._has_failed = False
             self.files += 1
             self.bytes += len(contents)
             streams.done(len(contents))

@@ -137,6 +137,13 @@ class Streams:
         """Is there something to push?"""
         return bool(self._busy)
 
+    def forget(self) -> None:
+        """Begin anew: what was planned cannot be done."""
+        self._planned.clear()
+        self._guesses.clear()
+        self._streams.clear()
+        self._busy.clear()
+
     def saw(self, inode: int, reader: int) -> int:
         """Take notice of the READ of a file.
 
