@@ -178,10 +178,13 @@ class BackingHarness(Harness):
     :param raw_read: a side door: the contents of an object, by other means than the driver.  By
         default another process reads it through the driver.
     :param raw_write: a side door: stores an object by other means than the driver.
+    :param mixes: the server may give one version's checksum with the bytes of another while an
+        object is overwritten; the driver has to notice it.
     """
 
     raw_read: Callable[[str], bytes] | None = attrs.field(default=None, kw_only=True)
     raw_write: Callable[[str, bytes], object] | None = attrs.field(default=None, kw_only=True)
+    mixes: bool = attrs.field(default=False, kw_only=True)
 
     def open(self) -> BackingDriver:
         """The store; a closed one again, if it was open before."""

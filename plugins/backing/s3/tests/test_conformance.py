@@ -17,7 +17,7 @@ from kvfs.testing.servers.radosgw import Radosgw
 from kvfs.testing.servers.rclone import Rclone
 from kvfs_backing_s3._settings import CAPABILITY
 
-from .support import Bucket, bucket_of
+from .support import Bucket
 
 
 class TestMoto(BackingConformance):
@@ -56,7 +56,7 @@ class TestRadosgw(BackingConformance):
 
     @pytest.fixture
     def harness(self, radosgw: Radosgw) -> BackingHarness:
-        bucket = bucket_of(radosgw)
+        bucket = Bucket.new(radosgw)
         return BackingHarness("s3", bucket.table(), raw_read=bucket.read, raw_write=bucket.write)
 
 
@@ -71,10 +71,12 @@ class TestRclone(BackingConformance):
 
     @pytest.fixture
     def harness(self, rclone: Rclone) -> BackingHarness:
-        bucket = bucket_of(rclone)
+        bucket = Bucket.new(rclone)
         # Its 500 are for good, but who reads while it overwrites gets part of a body.
         settings = bucket.table(attempts=3)
-        return BackingHarness("s3", settings, raw_read=bucket.read, raw_write=bucket.write)
+        return BackingHarness(
+            "s3", settings, raw_read=bucket.read, raw_write=bucket.write, mixes=True
+        )
 
     @needs("writable")
     def test_delete_of_nothing(self, store: BackingStore) -> None:
