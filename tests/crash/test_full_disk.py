@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kvfs.testing import disks
 from kvfs.testing.mounts import Site, wait_until
 from kvfs.testing.trees import assert_same_tree, tree_of
 
@@ -21,17 +22,9 @@ DISK_BYTES = 64 << 20
 def disk(site: Site) -> Iterator[Path]:
     """An ext4 file system in an image file, where the cache of ``site`` will be."""
     image, place = site.path / "image", site.path / "cache-volume"
-    with image.open("wb") as file:
-        file.truncate(DISK_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True, capture_output=True)
-    place.mkdir()
-    done = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, check=False)
-    assert done.returncode == 0, f"a loop device is needed: {done.stderr!r}"
-    try:
+    with disks.small_ext4(image, place, size_bytes=DISK_BYTES):
         yield place
-    finally:
         site.close()  # daemons first: they have the cache open
-        subprocess.run(["umount", place], check=True, capture_output=True)
 
 
 def make_tarball(site: Site, name: str, *, files: int, size: int) -> Path:

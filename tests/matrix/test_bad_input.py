@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kvfs.testing import disks
 from kvfs.testing.mounts import Site, wait_until
 from kvfs.testing.places import SERVERS, Place
 from kvfs.testing.servers.base import free_port
@@ -168,16 +168,9 @@ def test_commands_leave_a_mount_alone_whose_engine_is_for_one_process(
 def disk(site: Site) -> Iterator[Path]:
     """A small ext4 file system in an image file."""
     image, place = site.path / "image", site.path / "disk"
-    with image.open("wb") as file:
-        file.truncate(DISK_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True, capture_output=True)
-    place.mkdir()
-    subprocess.run(["mount", "-o", "loop", image, place], check=True, capture_output=True)
-    try:
+    with disks.small_ext4(image, place, size_bytes=DISK_BYTES):
         yield place
-    finally:
         site.close()  # daemons first: they have files open there
-        subprocess.run(["umount", place], check=True, capture_output=True)
 
 
 def files_of(count: int, size: int) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ import pytest
 from kvfs.testing.mounts import Site, site_in
 from kvfs.testing.servers.s3 import S3Server
 
-from .servers import ALWAYS, SERVERS, WHERE_POSSIBLE, Bucket, new_bucket
+from .servers import ALWAYS, SERVERS, WHERE_POSSIBLE, Bucket
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -33,7 +33,7 @@ def server(
 @pytest.fixture
 def bucket(server: S3Server) -> Bucket:
     """A new bucket of it."""
-    return new_bucket(server)
+    return Bucket.new(server)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 from kvfs.errors import Unsupported
 
 from .properties import PROPERTIES, Outcome
-from .servers import ALWAYS, DRIVERS, WHERE_POSSIBLE, Bucket, new_bucket
+from .servers import ALWAYS, DRIVERS, WHERE_POSSIBLE, Bucket
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "s3-servers.md"
 _TEXT = """\
@@ -72,7 +72,7 @@ def main() -> None:
     for server in (*ALWAYS, *WHERE_POSSIBLE):
         with tempfile.TemporaryDirectory() as home, server(Path(home)) as running:
             for driver in DRIVERS:
-                columns[f"{server.name} {driver}"] = outcomes(new_bucket(running), driver)
+                columns[f"{server.name} {driver}"] = outcomes(Bucket.new(running), driver)
                 print(server.name, driver, flush=True)
     TABLE.write_text(page(columns))
 

@@ -19,7 +19,7 @@ from kvfs.testing.servers.radosgw import Radosgw
 from kvfs.testing.servers.s3 import S3Server
 from kvfs_frontend_cli._exits import Exit
 
-from .servers import DRIVERS, Bucket, new_bucket
+from .servers import DRIVERS, Bucket
 
 _REFUSED = {("rclone", "obstore")}
 """Servers that a driver does not take."""
@@ -96,7 +96,7 @@ def test_tarballs_of_a_bucket(bucket: Bucket, tarballs: Path, site: Site, driver
 
 def test_settings_on_the_command_line(bucket: Bucket, tarballs: Path, site: Site) -> None:
     _store(bucket, tarballs)
-    table = bucket.table("s3")
+    table = bucket.table_of("s3")
     names = ("endpoint", "region", "access_key", "secret_key", "path_style")
     words = [f"--set=backing.{name}={str(table[name]).replace('True', 'true')}" for name in names]
     mounted = _mount(site, f"s3://{bucket.name}", "--backing=s3", *words)
@@ -126,7 +126,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Radosgw]:
 def test_what_is_wrong_is_said(
     strict: Radosgw, site: Site, driver: str, wrong: dict[str, str], code: Exit, says: str
 ) -> None:
-    bucket = new_bucket(strict)
+    bucket = Bucket.new(strict)
     _user(site, strict)
     wrong = {**wrong}
     name = wrong.pop("bucket", bucket.name)
@@ -145,7 +145,7 @@ def test_server_dies_in_the_middle_of_a_fetch(
     strict: Radosgw, tarballs: Path, site: Site, driver: str
 ) -> None:
     """Readers wait, or get EIO; nothing half is kept; once it is back, all is right."""
-    bucket = new_bucket(strict)
+    bucket = Bucket.new(strict)
     _store(bucket, tarballs)
     with FaultyProxy(strict) as proxy:
         _user(site, strict, proxy.endpoint)

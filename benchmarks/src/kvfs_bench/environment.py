@@ -8,11 +8,11 @@ import re
 import shutil
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from kvfs.registry import installed
+from kvfs.registry import version_of, versions_of
 from kvfs_bench import caches
 from kvfs_bench.programs import Programs
 
@@ -71,24 +71,13 @@ def _filesystem(where: Path) -> str:
 
 
 def engine_versions(engine: str) -> dict[str, str]:
-    """Of the distribution of an installed engine, and of the packages that it stands on."""
-    found = {}
-    for driver in installed("kv"):
-        if driver.name == engine:
-            found[driver.distribution] = driver.version
-            for requirement in requires(driver.distribution) or ():
-                if "extra ==" in requirement or requirement.startswith(("kvfs-", "attrs")):
-                    continue
-                if named := re.match(r"[\w.-]+", requirement):
-                    found[named[0]] = _version(named[0])
-    return found
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    """Of an installed engine and what it stands on, without what stands under all of them."""
+    found = versions_of("kv", engine)
+    own = next(iter(found), None)
+    common = ("kvfs-", "attrs")
+    return {
+        name: which for name, which in found.items() if name == own or not name.startswith(common)
+    }
 
 
 def _own_versions() -> dict[str, str]:
@@ -102,7 +91,7 @@ def _own_versions() -> dict[str, str]:
 def _versions(programs: Programs) -> dict[str, str]:
     found = {"Python": platform.python_version()}
     for package in _PACKAGES:
-        found[package] = _version(package)
+        found[package] = version_of(package)
     try:
         import lmdb
 

@@ -1,4 +1,6 @@
-"""Counters and histograms, cheap enough for hot paths; exporters are plugins.
+"""Counters and histograms, cheap enough for hot paths; how far long work is.
+
+Exporters are plugins.
 
 A metric is written by plain attribute arithmetic under the interpreter lock: increments from
 several threads at once may be lost rarely; statistics bear that better than hot paths bear locks.
@@ -161,3 +163,25 @@ class Metrics:
         found = {name: metric.snapshot() for name, metric in [*whole._all.items()]}
         found |= {name: value() for name, value in [*self._provided.items()]}
         return dict(sorted(found.items()))
+
+
+@attrs.define
+class Progress:
+    """What is under way.  Written by one thread; others may read it at any time."""
+
+    phase: str = ""
+    """What is being done, and to what; empty before the beginning."""
+    records: int = 0
+    bytes: int = 0
+    records_total: int | None = None
+    """``None``: it is not known."""
+
+    def begin(self, phase: str, records_total: int | None = None) -> None:
+        """Another piece of work."""
+        self.phase, self.records, self.bytes = phase, 0, 0
+        self.records_total = records_total
+
+    def saw(self, size: int) -> None:
+        """One more record of so many bytes went by."""
+        self.records += 1
+        self.bytes += size

@@ -7,10 +7,11 @@ harms nobody else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
 from typing import Any, Literal
 
 import attrs
@@ -149,6 +150,27 @@ def find(kind: DriverKind, name: str) -> DriverInfo:
     if info is None:
         raise Unsupported(f"the {kind} driver {name!r} is broken: {problem}")
     return info
+
+
+def versions_of(kind: DriverKind, name: str) -> dict[str, str]:
+    """Of the distribution of an installed driver, and of the packages that it stands on."""
+    found = {}
+    for entry in installed(kind):
+        if entry.name == name:
+            found[entry.distribution] = entry.version
+            for requirement in requires(entry.distribution) or ():
+                named = re.match(r"[\w.-]+", requirement)
+                if named is not None and "extra ==" not in requirement:
+                    found[named[0]] = version_of(named[0])
+    return found
+
+
+def version_of(distribution: str) -> str:
+    """The version that is installed; if none is, it says so."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def installed(kind: DriverKind) -> list[Installed]:

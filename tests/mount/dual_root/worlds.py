@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 
+from kvfs.testing import disks
 from kvfs.testing.mounts import Site
 
 from .histories import UIDS, Generator, Step
@@ -213,16 +214,13 @@ def _shows_changes(directory: Path) -> bool:
 def pair_in(site: Site) -> Iterator[Pair]:
     """A scratch volume, and an ext4 of the same machine."""
     image, reference = site.path / "ext4.image", site.path / "ext4"
-    with image.open("wb") as file:
-        file.truncate(EXT4_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, capture_output=True)
-    reference.mkdir()
     # KVFS sets no access times by itself.
-    mount = ["mount", "-o", "loop,noatime,nodev,nosuid", str(image), str(reference)]
-    subprocess.run(mount, check=True)
+    options = "loop,noatime,nodev,nosuid"
     volume = site.config({"driver": "scratch", "url": "scratch://dual"})
     with ExitStack() as stack:
-        stack.callback(subprocess.run, ["umount", str(reference)], check=True)
+        stack.enter_context(
+            disks.small_ext4(image, reference, size_bytes=EXT4_BYTES, options=options)
+        )
         (reference / "lost+found").rmdir()
         mounted = site.mount(volume)
         tested = World(mounted.path)

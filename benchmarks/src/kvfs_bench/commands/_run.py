@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import attrs
 from cyclopts import Parameter
@@ -57,6 +57,17 @@ class Common:
     publish: Annotated[
         bool, Parameter(help="Write the results into benchmarks/ of the checkout.")
     ] = False
+
+    def into(self, out: Path | None) -> Self:
+        """With the files OUT.json, OUT.md and OUT.html, where no other ones are named."""
+        if out is None:
+            return self
+        return attrs.evolve(
+            self,
+            json=self.json or out.with_name(f"{out.name}.json"),
+            markdown=self.markdown or out.with_name(f"{out.name}.md"),
+            html=self.html or out.with_name(f"{out.name}.html"),
+        )
 
     def factor(self) -> float:
         """The scale as a number.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import attrs
 from cyclopts import Parameter
 
 from kvfs.capability import Durability
@@ -66,13 +65,7 @@ def kv(
     options: Common = Common(),  # noqa: B008 (frozen)
 ) -> None:
     """Measure, and print the report as Markdown."""
-    if out is not None:
-        options = attrs.evolve(
-            options,
-            json=options.json or out.with_name(f"{out.name}.json"),
-            markdown=options.markdown or out.with_name(f"{out.name}.md"),
-            html=options.html or out.with_name(f"{out.name}.html"),
-        )
+    options = options.into(out)
     for name in workload:
         if name not in FAMILIES:
             raise Invalid(f"--workload {name}: {nearest(name, FAMILIES)}")

@@ -55,13 +55,7 @@ def size(
     options: Options = Options(),
 ) -> None:
     """Measure, fit, and print the formulas as Markdown."""
-    if out is not None:
-        options = attrs.evolve(
-            options,
-            json=options.json or out.with_name(f"{out.name}.json"),
-            markdown=options.markdown or out.with_name(f"{out.name}.md"),
-            html=options.html or out.with_name(f"{out.name}.html"),
-        )
+    options = options.into(out)
     if not 0 < seconds < float("inf"):
         raise Invalid("--seconds must be more than 0")
     engines, missing = places.choose(engine, places.parse_settings(settings))

@@ -8,10 +8,8 @@ key ``do``; each is answered by one on the descriptor that the first argument na
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,9 +20,9 @@ import attrs
 
 from kvfs.capability import Durability
 from kvfs.config import structure
-from kvfs.errors import KVFSError
 from kvfs.kv import KVDriver, KVStore
 from kvfs.registry import find
+from kvfs_bench.answering import answer_until_the_end
 from kvfs_bench.kv import dictionary
 from kvfs_bench.kv.histogram import Histogram
 from kvfs_bench.kv.loops import Ran, Step, closed, open_, supplied, together
@@ -158,19 +156,10 @@ class Client:
 
 def main() -> None:
     """Answer until standard input ends."""
-    # A Ctrl-C is the harness's affair, which ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     client = Client()
-    with os.fdopen(int(sys.argv[1]), "w", buffering=1) as answers:
-        for line in sys.stdin:
-            request = json.loads(line)
-            try:
-                answer = getattr(client, request.pop("do"))(**request)
-            except KVFSError as error:
-                answer = {"error": error.kind.value, "message": str(error)}
-            answers.write(json.dumps(answer) + "\n")
-        if client.session is not None:
-            client.session.store.close()
+    answer_until_the_end(client)
+    if client.session is not None:
+        client.session.store.close()
 
 
 if __name__ == "__main__":

@@ -6,10 +6,6 @@ A process of its own, so that its memory is the volume's.  The lines are those o
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +13,10 @@ from typing import Any
 
 import attrs
 
-from kvfs.errors import Corrupt, KVFSError
+from kvfs.errors import Corrupt
 from kvfs.tarballs.catalogue import State
 from kvfs.volume import Volume, from_tables
+from kvfs_bench.answering import answer_until_the_end
 
 Answer = dict[str, Any]
 
@@ -90,17 +87,7 @@ class Client:
 
 def main() -> None:
     """Answer until standard input ends."""
-    # A Ctrl-C is the harness's affair, which ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    client = Client()
-    with os.fdopen(int(sys.argv[1]), "w", buffering=1) as answers:
-        for line in sys.stdin:
-            request = json.loads(line)
-            try:
-                answer = getattr(client, request.pop("do"))(**request)
-            except KVFSError as error:
-                answer = {"error": error.kind.value, "message": str(error)}
-            answers.write(json.dumps(answer) + "\n")
+    answer_until_the_end(Client())
 
 
 if __name__ == "__main__":

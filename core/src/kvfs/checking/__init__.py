@@ -4,7 +4,7 @@ Every pass reads the spaces of keys it is about once, in order.  Memory does not
 each directory takes 17 bytes.
 """
 
-from kvfs.checking.check import Progress, Report, check, problems
+from kvfs.checking.check import Report, check, problems
 from kvfs.checking.problems import Kind, Problem
 
-__all__ = ["Kind", "Problem", "Progress", "Report", "check", "problems"]
+__all__ = ["Kind", "Problem", "Report", "check", "problems"]

@@ -20,30 +20,13 @@ from kvfs.files.change import Change, Refused
 from kvfs.files.nodes import Node
 from kvfs.files.records import ROOT_INODE, inode_key
 from kvfs.kv.driver import KVDriver
+from kvfs.metrics import Progress
 from kvfs.volume import Volume
 from kvfs.volume.writing import Writing
 
 ROUNDS_MAX = 8
 """What one round mends may show the next one more; what is wrong after so many stays."""
 _MOUNT = "fsck"
-
-
-@attrs.define
-class Progress:
-    """How far a check is; another thread may look."""
-
-    phase: str = ""
-    records: int = 0
-    bytes: int = 0
-
-    def begin(self, phase: str) -> None:
-        """Count anew."""
-        self.phase, self.records, self.bytes = phase, 0, 0
-
-    def saw(self, size: int) -> None:
-        """One more record."""
-        self.records += 1
-        self.bytes += size
 
 
 @attrs.frozen(kw_only=True)
@@ -216,4 +199,4 @@ def _point_to_root(node: Node) -> None:
     node.parent, node.slot = ROOT_INODE, 0
 
 
-__all__ = ["Progress", "Report", "check", "problems"]
+__all__ = ["Report", "check", "problems"]

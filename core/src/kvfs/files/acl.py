@@ -95,18 +95,19 @@ class ACL:
         user, other = self._perm(Tag.USER_OBJ) or 0, self._perm(Tag.OTHER) or 0
         return user << 6 | (group or 0) << 3 | other
 
+    def _shown_by(self, mode: int) -> dict[Tag, int]:
+        """What permission bits say of the entries that they stand for."""
+        group = Tag.GROUP_OBJ if self._perm(Tag.MASK) is None else Tag.MASK
+        return {Tag.USER_OBJ: mode >> 6 & _ALL, group: mode >> 3 & _ALL, Tag.OTHER: mode & _ALL}
+
     def with_permissions(self, mode: int) -> ACL:
         """After a chmod(2)."""
-        has_mask = self._perm(Tag.MASK) is not None
-        group_tag = Tag.MASK if has_mask else Tag.GROUP_OBJ
-        bits = {Tag.USER_OBJ: mode >> 6 & _ALL, group_tag: mode >> 3 & _ALL, Tag.OTHER: mode & _ALL}
+        bits = self._shown_by(mode)
         return ACL([Entry(e.tag, bits.get(Tag(e.tag), e.perm), e.id) for e in self.entries])
 
     def restricted_to(self, mode: int) -> ACL:
         """As the access list of what is created with ``mode`` where this is the default."""
-        has_mask = self._perm(Tag.MASK) is not None
-        group_tag = Tag.MASK if has_mask else Tag.GROUP_OBJ
-        bits = {Tag.USER_OBJ: mode >> 6 & _ALL, group_tag: mode >> 3 & _ALL, Tag.OTHER: mode & _ALL}
+        bits = self._shown_by(mode)
         return ACL([Entry(e.tag, e.perm & bits.get(Tag(e.tag), _ALL), e.id) for e in self.entries])
 
 

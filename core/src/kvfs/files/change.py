@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from kvfs.errors import KVFSError
-from kvfs.files.names import NameHash, locate
+from kvfs.files.names import NameHash, locate, remains_of
 from kvfs.files.nodes import Node
 from kvfs.files.records import (
     ATTR,
@@ -13,7 +13,6 @@ from kvfs.files.records import (
     LAST_SLOT,
     NAME_BYTES_MAX,
     NAMESPACE_VALID_S,
-    REMOVED_DIRENT,
     DirentFlag,
     dirent_key,
     inode_key,
@@ -165,11 +164,11 @@ class Change:
     def remove_name(self, parent: int, slot: int) -> None:
         """Remove a name."""
         key = dirent_key(parent, slot)
-        # Chains of colliding names end at the first gap, so none may be torn into them.
-        if self.get(dirent_key(parent, slot + 1)) is None:
+        remains = remains_of(self.get, parent, slot)
+        if remains is None:
             self.delete(key)
         else:
-            self.put(key, REMOVED_DIRENT)
+            self.put(key, remains)
 
     def is_empty(self, directory: Node) -> bool:
         """Has a directory no entries?  Whoever makes one changes its inode, which is guarded."""

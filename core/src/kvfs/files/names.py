@@ -14,6 +14,7 @@ from kvfs.files.records import (
     NAME_IN_RECORD,
     PAD,
     PROBES_MAX,
+    REMOVED_DIRENT,
     dirent_key,
 )
 from kvfs.kv import Buffer
@@ -42,6 +43,14 @@ class NameHash:
     def slot(self, name: bytes) -> int:
         """The slot at which the search for ``name`` starts; later ones follow by steps of one."""
         return (xxh3_64_intdigest(name, self.seed) >> self._shift) + FIRST_SLOT
+
+
+def remains_of(get: Callable[[bytes], Buffer | None], parent: int, slot: int) -> bytes | None:
+    """What is to stand where a name is removed: nothing, or a record that keeps its place.
+
+    Chains of colliding names end at the first gap, so none may be torn into them.
+    """
+    return None if get(dirent_key(parent, slot + 1)) is None else REMOVED_DIRENT
 
 
 def locate(

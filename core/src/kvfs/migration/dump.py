@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import attrs
 
 from kvfs.errors import AlreadyExists, Corrupt, NotFound
+from kvfs.metrics import Progress
 from kvfs.migration.dumpfile import (
     BLOCK_BYTES,
     FOOTER,
@@ -27,7 +28,7 @@ from kvfs.migration.dumpfile import (
     records_of,
 )
 from kvfs.migration.ends import Record, Source, source_of, unpack_superblock
-from kvfs.migration.progress import Progress, Report, Tally
+from kvfs.migration.progress import Report, Tally
 from kvfs.migration.sync import write
 from kvfs.volume import VolumeConfig
 from kvfs.volume.superblock import Superblock
@@ -121,7 +122,7 @@ class _Dump:
             parts.append(pack_record(key, value))
             size += len(parts[-1])
             tally.add(key, value)
-            self._progress.count(key, value)
+            self._progress.saw(len(key) + len(value))
             if size >= BLOCK_BYTES:
                 self._block(RECORDS, b"".join(parts), len(parts))
                 parts, size = [], 0
@@ -196,7 +197,7 @@ def examine(path: Path, *, progress: Progress | None = None) -> DumpSummary:
         elif block.kind == RECORDS and name:
             for key, value in records_of(block.payload):
                 tallies[name].add(key, value)
-                progress.count(key, value)
+                progress.saw(len(key) + len(value))
         elif block.kind == FOOTER:
             facts = block.json()
         else:

@@ -20,7 +20,7 @@ from typing import Any
 
 import attrs
 
-from kvfs.checking import Progress, problems
+from kvfs.checking import problems
 from kvfs.checking.reading import LAYOUTS, Space, Tree, many, read_dirent, read_node
 from kvfs.errors import AlreadyExists, Corrupt, Unsupported
 from kvfs.files import Contents, NameHash
@@ -42,6 +42,7 @@ from kvfs.files.records import (
     xattr_key,
 )
 from kvfs.kv import Readable, prefix_end
+from kvfs.metrics import Progress
 from kvfs.volume import Volume
 from kvfs.volume.writing import Writing
 

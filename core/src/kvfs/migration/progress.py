@@ -1,4 +1,4 @@
-"""How far a migration is, and what it came to."""
+"""What a migration came to."""
 
 from __future__ import annotations
 
@@ -6,27 +6,6 @@ import attrs
 import xxhash
 
 from kvfs.kv import Buffer
-
-
-@attrs.define
-class Progress:
-    """What is under way.  Written by one thread; others may read it at any time."""
-
-    phase: str = ""
-    """``checking``, ``copying`` or ``comparing``, and the store."""
-    records: int = 0
-    bytes: int = 0
-    records_total: int | None = None
-
-    def begin(self, phase: str, records_total: int | None = None) -> None:
-        """Another piece of work."""
-        self.phase, self.records, self.bytes = phase, 0, 0
-        self.records_total = records_total
-
-    def count(self, key: Buffer, value: Buffer) -> None:
-        """One more record went by."""
-        self.records += 1
-        self.bytes += len(key) + len(value)
 
 
 @attrs.define

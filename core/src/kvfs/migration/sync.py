@@ -13,6 +13,7 @@ from itertools import zip_longest
 from kvfs.capability import Durability
 from kvfs.errors import Corrupt, Invalid
 from kvfs.kv import Batch, KVStore
+from kvfs.metrics import Progress
 from kvfs.migration.ends import (
     STATE,
     Destination,
@@ -22,7 +23,7 @@ from kvfs.migration.ends import (
     is_copied,
     source_of,
 )
-from kvfs.migration.progress import Progress, Report, Tally
+from kvfs.migration.progress import Report, Tally
 from kvfs.volume import VolumeConfig
 from kvfs.volume import superblock as superblocks
 
@@ -86,7 +87,7 @@ def _check_sizes(volume: Source, target: Destination, progress: Progress) -> Non
             progress.begin(f"checking {name}", volume.counts[name])
             for key, value in volume.records(name):
                 target.check(name, key, value)
-                progress.count(key, value)
+                progress.saw(len(key) + len(value))
 
 
 class _Sync:
@@ -130,7 +131,7 @@ class _Sync:
                 self._room_for(len(own) + len(value))
                 self._batch.put(own, value)
                 written += 1
-            self._progress.count(key, value)
+            self._progress.saw(len(key) + len(value))
         while have is not None:
             self._delete(bytes(have[0]))
             have = next(there, None)
@@ -173,7 +174,7 @@ def _compare(records: Iterator[Record], store: KVStore, progress: Progress) -> T
                     "changed meanwhile, or the engine is damaged; try again with --resume"
                 )
             tally.add(*theirs)
-            progress.count(*theirs)
+            progress.saw(len(theirs[0]) + len(theirs[1]))
     return tally
 
 

@@ -17,13 +17,13 @@ import attrs
 
 from kvfs.backing import BackingStore, ObjectInfo
 from kvfs.files import Attributes, NameHash, locate
+from kvfs.files.names import remains_of
 from kvfs.files.records import (
     ID_MAX,
     LAST_SLOT,
     NAME_BYTES_MAX,
     NAMESPACE_VALID_S,
     NUMBER_MAX,
-    REMOVED_DIRENT,
     ROOT_INODE,
     VOLUME_ID,
     DirentFlag,
@@ -281,11 +281,12 @@ class Namespace:
     def _remove_dirent(self, parent: int, slot: int, name: bytes) -> None:
         self._changed.add(parent)
         self._entries.append((parent, name))
-        # Chains of colliding names end at the first gap, so none may be torn into them.
-        if self._state.get(dirent_key(parent, slot + 1)) is None:
-            self._batch.delete(dirent_key(parent, slot))
+        key = dirent_key(parent, slot)
+        remains = remains_of(self._state.get, parent, slot)
+        if remains is None:
+            self._batch.delete(key)
         else:
-            self._batch.put(dirent_key(parent, slot), REMOVED_DIRENT)
+            self._batch.put(key, remains)
 
     def _prune(self) -> None:
         """Remove directories above the tarballs in which nothing is left, from the leaves up."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from kvfs.backing.store import BackingStore
@@ -48,6 +50,14 @@ def increment(store: KVStore, key: bytes, times: int) -> int:
         else:
             raise AssertionError(f"{CONFLICTS_MAX} conflicts in a row on {key!r}")
     return conflicts
+
+
+def run_script(script: Path, *arguments: object) -> str:
+    """Run a test's own script in a process of its own; what it printed.  Fails if it does."""
+    command = [sys.executable, str(script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
+    return done.stdout
 
 
 def _dump(store: KVStore) -> list[list[str]]:

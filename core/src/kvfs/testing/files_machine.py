@@ -14,7 +14,6 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     initialize,
@@ -30,6 +29,7 @@ from kvfs.files.naming import RenameFlag
 from kvfs.files.writing import FallocateFlag
 from kvfs.testing.files_both import BothSides
 from kvfs.testing.files_model import ModelNode
+from kvfs.testing.machine import machine_settings
 from kvfs.testing.written import inconsistencies
 from kvfs.volume import Volume
 
@@ -361,16 +361,7 @@ def run_files_machine(
     machine: Any = make  # any callable that makes one will do, though it is annotated as a type
     run_state_machine_as_test(
         machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            print_blob=True,
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate, Phase.shrink),
-        ),
+        settings=machine_settings(examples, steps),
     )
 
 

@@ -258,6 +258,20 @@ class KVStateMachine(RuleBasedStateMachine):
         assert [(bytes(key), bytes(value)) for key, value in found] == expected
 
 
+def machine_settings(examples: int, steps: int) -> settings:
+    """Those of a state machine that runs for itself: nothing is timed, nothing is kept."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        print_blob=True,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+
+
 def run_kv_machine(harness: KVHarness, *, examples: int = 100, steps: int = 40) -> None:
     """Try sequences of calls, each on a store of its own; fails with the shortest that is wrong.
 
@@ -269,14 +283,5 @@ def run_kv_machine(harness: KVHarness, *, examples: int = 100, steps: int = 40) 
     make: Any = lambda: KVStateMachine(harness, f"machine-{next(numbers)}")  # noqa: E731
     run_state_machine_as_test(
         make,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            print_blob=True,
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate, Phase.shrink),
-        ),
+        settings=machine_settings(examples, steps),
     )

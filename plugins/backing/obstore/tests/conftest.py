@@ -8,8 +8,7 @@ import pytest
 
 from kvfs.testing.servers.faults import FaultyProxy
 from kvfs.testing.servers.moto import Moto
-
-from .support import Bucket, bucket_of
+from kvfs.testing.servers.s3 import Bucket
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +21,7 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
 @pytest.fixture
 def bucket(moto: Moto) -> Bucket:
     """A new bucket of moto."""
-    return bucket_of(moto)
+    return Bucket.new(moto)
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvfs.testing import BackingConformance, BackingHarness
-
-from .support import Bucket
+from kvfs.testing.servers.s3 import Bucket
 
 
 class TestMoto(BackingConformance):

@@ -19,10 +19,11 @@ from kvfs.errors import (
 )
 from kvfs.testing.backing.base import drain, noise
 from kvfs.testing.servers.faults import Fault, FaultyProxy, Request
+from kvfs.testing.servers.s3 import Bucket
 from kvfs_backing_obstore._driver import ObstoreDriver
 from kvfs_backing_obstore._settings import ObstoreSettings
 
-from .support import Bucket, structured
+from .support import structured
 
 BIG = noise(3_000_000)
 
@@ -166,7 +167,7 @@ def test_failed_parts_are_not_left_behind(bucket: Bucket, proxy: FaultyProxy) ->
     ):
         store.write("object", noise(20_000_000))
     assert bucket.uploads() == []
-    assert bucket.keys() == []
+    assert bucket.names() == []
 
 
 def test_a_store_that_is_closed_ends_its_readers(bucket: Bucket, proxy: FaultyProxy) -> None:

@@ -20,10 +20,11 @@ from kvfs.errors import (
 from kvfs.testing.servers.base import free_port
 from kvfs.testing.servers.faults import FaultyProxy
 from kvfs.testing.servers.rclone import Rclone
+from kvfs.testing.servers.s3 import Bucket
 from kvfs_backing_obstore._driver import ObstoreDriver
 from kvfs_backing_obstore._settings import ObstoreSettings
 
-from .support import Bucket, bucket_of, structured
+from .support import structured
 
 
 def _open(bucket: Bucket, **settings: Any) -> ObstoreDriver:
@@ -85,14 +86,14 @@ def test_conditions_are_tried_and_leave_no_trace(bucket: Bucket) -> None:
     driver = _open(bucket, conditional="probe")
     assert driver.capability.conditional_create
     assert not driver.capability.conditional_replace
-    assert bucket.keys() == []
+    assert bucket.names() == []
     driver.close()
 
 
 def test_rclone_is_refused_with_advice(tmp_path: Path) -> None:
     """It answers ranges with whole objects, and overwrites in silence what is to be created."""
     with Rclone(tmp_path) as server:
-        bucket = bucket_of(server)
+        bucket = Bucket.new(server)
         driver = _open(bucket, conditional="probe")
         assert not driver.capability.conditional_create
         driver.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from kvfs.backing import BackingStore
+from kvfs.testing import disks
 from kvfs_backing_posix import PosixSettings
 from kvfs_backing_posix._driver import open_store
 
@@ -39,33 +39,22 @@ def store(root: Path, opener: Opener) -> BackingStore:
     return opener(root)
 
 
-def _mounted(point: Path, *command: str) -> Iterator[Path]:
-    """A mount as long as the test takes.  Needs root."""
-    point.mkdir()
-    subprocess.run(["mount", *command, str(point)], check=True, capture_output=True)
-    try:
-        yield point
-    finally:
-        subprocess.run(["umount", str(point)], check=True, capture_output=True)
-
-
 @pytest.fixture
 def small_ext4(tmp_path: Path) -> Iterator[Path]:
-    """An ext4 file system of 48 MiB in an image file."""
-    image = tmp_path / "image"
-    with image.open("wb") as file:
-        file.truncate(48 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, capture_output=True)
-    yield from _mounted(tmp_path / "ext4", "-o", "loop", str(image))
+    """An ext4 file system of 48 MiB in an image file.  Needs root."""
+    with disks.small_ext4(tmp_path / "image", tmp_path / "ext4", size_bytes=48 << 20) as place:
+        yield place
 
 
 @pytest.fixture
 def small_tmpfs(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 4 MiB."""
-    yield from _mounted(tmp_path / "tmpfs", "-t", "tmpfs", "-o", "size=4m", "none")
+    """A tmpfs of 4 MiB.  Needs root."""
+    with disks.mounted(tmp_path / "tmpfs", "-t", "tmpfs", "-o", "size=4m", "none") as place:
+        yield place
 
 
 @pytest.fixture
 def inner_mount(root: Path) -> Iterator[Path]:
-    """Another file system below the store's directory."""
-    yield from _mounted(root / "inner", "-t", "tmpfs", "none")
+    """Another file system below the store's directory.  Needs root."""
+    with disks.mounted(root / "inner", "-t", "tmpfs", "none") as place:
+        yield place

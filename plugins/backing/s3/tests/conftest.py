@@ -11,7 +11,7 @@ from kvfs.testing.servers.moto import Moto
 from kvfs.testing.servers.radosgw import Radosgw
 from kvfs.testing.servers.rclone import Rclone
 
-from .support import Bucket, bucket_of
+from .support import Bucket
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rclone]:
 @pytest.fixture
 def bucket(moto: Moto) -> Bucket:
     """A new bucket of moto."""
-    return bucket_of(moto)
+    return Bucket.new(moto)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def _conditions(bucket: Bucket, **settings: object) -> Conditions:
 def test_what_moto_keeps_to(bucket: Bucket) -> None:
     found = _conditions(bucket)
     assert found == Conditions(create=True, replace=True, delete=True, create_parts=True)
-    assert bucket.listed() == bucket.uploads() == []
+    assert bucket.names() == bucket.uploads() == []
 
 
 def test_server_that_says_501(bucket: Bucket, proxy: FaultyProxy) -> None:
@@ -35,7 +35,7 @@ def test_server_that_says_501(bucket: Bucket, proxy: FaultyProxy) -> None:
         store.write("a", LARGE)
         with pytest.raises(Unsupported):
             store.write("b", b"", if_absent=True)
-    assert bucket.listed() == ["a"]
+    assert bucket.names() == ["a"]
 
 
 def test_nothing_is_written_by_a_store_that_is_read(bucket: Bucket, proxy: FaultyProxy) -> None:

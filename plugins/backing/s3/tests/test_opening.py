@@ -142,5 +142,5 @@ def test_prefix(bucket: Bucket) -> None:
         store.write("x" * 1019, b"")
         store.write("new", b"", if_absent=True)
         store.delete("a")
-    assert "team/new" in bucket.listed()
-    assert "team/a" not in bucket.listed()
+    assert "team/new" in bucket.names()
+    assert "team/a" not in bucket.names()

@@ -78,7 +78,7 @@ def test_writes_are_repeated(bucket: Bucket, proxy: FaultyProxy, fault: Fault) -
         fault.when = lambda request: request.method == "DELETE"
         with proxy.fault(fault):
             store.delete("a")
-    assert bucket.listed() == bucket.uploads() == []
+    assert bucket.names() == bucket.uploads() == []
 
 
 @pytest.mark.parametrize("where", ["part", "completion"])
@@ -111,7 +111,7 @@ def test_failed_body_leaves_nothing(bucket: Bucket, error: type[BaseException]) 
     with bucket.open(conditional="no") as store:
         with pytest.raises(error):
             _interrupted(store, error)
-        assert bucket.listed() == bucket.uploads() == []
+        assert bucket.names() == bucket.uploads() == []
 
 
 def test_bytes_damaged_on_their_way(bucket: Bucket) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kvfs.capability import Durability
+from kvfs.testing import disks
+from kvfs.testing.child import run_script
 from kvfs_kv_lmdb import LMDBSettings
 from kvfs_kv_lmdb._driver import LMDBDriver, open_store
 
@@ -46,35 +47,18 @@ def opener(tmp_path: Path) -> Iterator[Opener]:
 def run_child() -> Callable[..., str]:
     """Runs a task of child.py in a process of its own; what it printed.  Fails if it does."""
 
-    def run(task: str, *arguments: object) -> str:
-        command = [sys.executable, str(CHILD), task, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
-        return done.stdout
-
-    return run
-
-
-def _mounted(point: Path, *command: str) -> Iterator[Path]:
-    point.mkdir()
-    subprocess.run(["mount", *command, str(point)], check=True, capture_output=True)
-    try:
-        yield point
-    finally:
-        subprocess.run(["umount", str(point)], check=True, capture_output=True)
+    return partial(run_script, CHILD)
 
 
 @pytest.fixture
 def small_ext4(tmp_path: Path) -> Iterator[Path]:
     """An ext4 file system of 48 MiB in an image file.  Needs root."""
-    image = tmp_path / "image"
-    with image.open("wb") as file:
-        file.truncate(48 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, capture_output=True)
-    yield from _mounted(tmp_path / "ext4", "-o", "loop", str(image))
+    with disks.small_ext4(tmp_path / "image", tmp_path / "ext4", size_bytes=48 << 20) as place:
+        yield place
 
 
 @pytest.fixture
 def small_tmpfs(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of 48 MiB.  Needs root."""
-    yield from _mounted(tmp_path / "tmpfs", "-t", "tmpfs", "-o", "size=48m", "none")
+    with disks.mounted(tmp_path / "tmpfs", "-t", "tmpfs", "-o", "size=48m", "none") as place:
+        yield place

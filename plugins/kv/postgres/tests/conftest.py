@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -13,6 +12,7 @@ import pytest
 
 from kvfs.capability import Durability
 from kvfs.config import structure
+from kvfs.testing import disks
 from kvfs.testing.servers.postgres import PASSWORD, Postgres
 from kvfs_kv_postgres import PostgresSettings
 from kvfs_kv_postgres._driver import PostgresDriver, open_store
@@ -57,20 +57,14 @@ def connect(server: Postgres) -> psycopg.Connection:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """An ext4 file system of 24 MiB in an image file, open to all users.  Needs root."""
-    image = tmp_path / "image"
-    with image.open("wb") as file:
-        file.truncate(24 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, capture_output=True)
+    # Not below the test's directory, which other users may not enter.
     point = Path(tempfile.mkdtemp(prefix="kvfs-small-"))
     try:
-        subprocess.run(["mount", "-o", "loop", image, point], check=True, capture_output=True)
-        try:
+        with disks.small_ext4(tmp_path / "image", point, size_bytes=24 << 20):
             point.chmod(0o755)
             inside = point / "tables"  # PostgreSQL wants it empty, without lost+found
             inside.mkdir()
             yield inside
-        finally:
-            subprocess.run(["umount", point], check=True, capture_output=True)
     finally:
         point.rmdir()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from kvfs.capability import Durability
 from kvfs.config import structure
+from kvfs.testing import disks
 from kvfs.testing.servers.redis import Redis
 from kvfs_kv_redis import RedisSettings
 from kvfs_kv_redis._driver import RedisDriver, open_store
@@ -74,14 +74,6 @@ def opener(namespace: str) -> Iterator[Opener]:
 @pytest.fixture
 def small_ext4(tmp_path: Path) -> Iterator[Path]:
     """An ext4 file system of 64 MiB, of which 32 MiB are taken by a file.  Needs root."""
-    image, point = tmp_path / "image", tmp_path / "ext4"
-    with image.open("wb") as file:
-        file.truncate(64 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, capture_output=True)
-    point.mkdir()
-    subprocess.run(["mount", "-o", "loop", image, point], check=True, capture_output=True)
-    try:
-        (point / "ballast").write_bytes(bytes(32 << 20))
-        yield point
-    finally:
-        subprocess.run(["umount", point], check=True, capture_output=True)
+    with disks.small_ext4(tmp_path / "image", tmp_path / "ext4", size_bytes=64 << 20) as place:
+        (place / "ballast").write_bytes(bytes(32 << 20))
+        yield place

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kvfs.capability import Durability
+from kvfs.testing import disks
+from kvfs.testing.child import run_script
 from kvfs_kv_sqlite import SQLiteSettings
 from kvfs_kv_sqlite._driver import SQLiteDriver, open_store
 
@@ -46,25 +47,11 @@ def opener(tmp_path: Path) -> Iterator[Opener]:
 def run_child() -> Callable[..., str]:
     """Runs a task of child.py in a process of its own; what it printed.  Fails if it does."""
 
-    def run(task: str, *arguments: object) -> str:
-        command = [sys.executable, str(CHILD), task, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
-        return done.stdout
-
-    return run
+    return partial(run_script, CHILD)
 
 
 @pytest.fixture
 def small_ext4(tmp_path: Path) -> Iterator[Path]:
     """An ext4 file system of 64 MiB in an image file.  Needs root."""
-    image, point = tmp_path / "image", tmp_path / "ext4"
-    with image.open("wb") as file:
-        file.truncate(64 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, capture_output=True)
-    point.mkdir()
-    subprocess.run(["mount", "-o", "loop", str(image), str(point)], check=True)
-    try:
-        yield point
-    finally:
-        subprocess.run(["umount", str(point)], check=True)
+    with disks.small_ext4(tmp_path / "image", tmp_path / "ext4", size_bytes=64 << 20) as place:
+        yield place

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from kvfs.capability import describe
-from kvfs.registry import DriverKind, installed
+from kvfs.registry import versions_of
 from kvfs.testing.selection import Conformance
 
 if TYPE_CHECKING:
@@ -42,26 +40,6 @@ def measuring(config: pytest.Config) -> bool:
     return any(config.getoption(f"benchmark_{name}") for name in _MEASURING)
 
 
-def versions_of(kind: DriverKind, driver: str) -> dict[str, str]:
-    """Python, the distribution of an installed driver, and the packages that it stands on."""
-    found = {"Python": platform.python_version()}
-    for entry in installed(kind):
-        if entry.name == driver:
-            found[entry.distribution] = entry.version
-            for requirement in requires(entry.distribution) or ():
-                named = re.match(r"[\w.-]+", requirement)
-                if named is not None and "extra ==" not in requirement:
-                    found[named[0]] = _version(named[0])
-    return found
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 class Benchmarks(Conformance):
     """The fixture that benchmarks are written with."""
 
@@ -84,6 +62,6 @@ class Benchmarks(Conformance):
         return {
             "driver": self.driver,
             "layers": [layer["name"] for layer in self.layers],
-            "versions": versions_of(self.kind, self.driver),
+            "versions": {"Python": platform.python_version()} | versions_of(self.kind, self.driver),
             "capability": capability,
         }

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from functools import cache
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import attrs
 
 from kvfs.testing.servers.base import Server
 
+_NUMBERS = count()
 SERVERS = Path(sys.prefix, "servers")
 """Virtual environments of servers in Python, whose requirements exclude those of the drivers;
 ``.ci/setup dev`` makes them."""
@@ -72,4 +77,59 @@ class S3Server(Server):
         return True
 
 
-__all__ = ["SERVERS", "S3Server", "program"]
+@attrs.frozen
+class Bucket:
+    """A bucket of a server, and a side door to it: another client than a driver's."""
+
+    server: S3Server
+    client: Any
+    name: str
+
+    @classmethod
+    def new(cls, server: S3Server) -> Self:
+        """An empty one, of a running server."""
+        client = _client_of(server.endpoint, server)
+        name = f"bucket-{next(_NUMBERS)}"
+        client.create_bucket(Bucket=name)
+        return cls(server, client, name)
+
+    def table(self, **settings: Any) -> dict[str, Any]:
+        """A table ``[backing]`` for the bucket, without the name of a driver."""
+        return {
+            "url": f"s3://{self.name}",
+            "endpoint": self.server.endpoint,
+            "region": self.server.region,
+            "access_key": self.server.access_key,
+            "secret_key": self.server.secret_key,
+            "path_style": True,
+            "writable": True,
+            **settings,
+        }
+
+    def read(self, key: str) -> bytes:
+        """An object."""
+        data: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+        return data
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store an object."""
+        self.client.put_object(Bucket=self.name, Key=key, Body=data)
+
+    def names(self) -> list[str]:
+        """Of all objects, at most 1,000."""
+        listed = self.client.list_objects_v2(Bucket=self.name)
+        return [found["Key"] for found in listed.get("Contents", ())]
+
+    def uploads(self) -> list[str]:
+        """Keys of uploads that were neither completed nor aborted."""
+        listed = self.client.list_multipart_uploads(Bucket=self.name)
+        return [found["Key"] for found in listed.get("Uploads", ())]
+
+
+@cache
+def _client_of(endpoint: str, server: S3Server) -> Any:
+    """Making one takes longer than a test does; one that is started anew may be elsewhere."""
+    return server.client()
+
+
+__all__ = ["SERVERS", "Bucket", "S3Server", "program"]

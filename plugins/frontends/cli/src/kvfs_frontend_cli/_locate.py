@@ -190,10 +190,8 @@ def _made_up(backing: dict[str, Any], location: str, place: Place, *, name: str)
     for assignment in place.set_:
         if assignment.partition("=")[0].strip() == "kv.driver":
             driver = assignment.partition("=")[2].strip()
-    if backing["driver"] == DEFAULT_BACKING:
-        cache = place.cache.absolute() if place.cache else default_home(location, name)
-    else:
-        cache = place.cache.absolute() if place.cache else default_cache(location, name)
+    usual = default_home if backing["driver"] == DEFAULT_BACKING else default_cache
+    cache = place.cache.absolute() if place.cache else usual(location, name)
     kv: dict[str, Any] = {"driver": driver}
     if "path" in hints_of(registry.find("kv", driver).settings):
         kv["path"] = str(cache)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from kvfs import metrics
 from kvfs.units import format_bytes, format_seconds
 from kvfs_frontend_cli import _output
 from kvfs_frontend_cli._output import printable
@@ -42,6 +43,19 @@ class Work:
     bytes_total: int | None
     """``None``: not known."""
     unit: str = "members"
+
+
+def works_of(progress: metrics.Progress) -> Iterator[Work]:
+    """What goes through records, as one piece of work; nothing before it has begun."""
+    if progress.phase:
+        total = progress.records_total
+        yield Work(
+            name=progress.phase,
+            members=progress.records,
+            bytes_done=progress.bytes,
+            bytes_total=None,
+            unit=f"of {total:,} records" if total else "records",
+        )
 
 
 @attrs.define

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from enum import IntEnum
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from kvfs.checking import Problem, Progress, Report, check
+from kvfs.checking import Problem, Report, check
 from kvfs.errors import Conflict, KVFSError
+from kvfs.metrics import Progress
 from kvfs.units import format_seconds
 from kvfs.volume import Volume
 from kvfs_frontend_cli import _output
 from kvfs_frontend_cli._locate import Located, Place, locate
 from kvfs_frontend_cli._opening import open_located
-from kvfs_frontend_cli._progress import Work, showing
+from kvfs_frontend_cli._progress import showing, works_of
 from kvfs_frontend_cli._runtime import records
 from kvfs_frontend_cli.commands._options import AsJSONLines, ShowProgress
 
@@ -74,16 +74,6 @@ def _check(volume: Volume, *, repair: bool, as_json: bool, wanted: bool | None) 
         return Outcome.CLEAN
     seen = Progress()
 
-    def poll() -> Iterator[Work]:
-        if seen.phase:
-            yield Work(
-                name=seen.phase,
-                members=seen.records,
-                bytes_done=seen.bytes,
-                bytes_total=None,
-                unit="records",
-            )
-
     def tell(problem: Problem) -> None:
         if as_json:
             fields = {"kind": str(problem.kind), "inode": problem.inode, "text": problem.text}
@@ -93,7 +83,7 @@ def _check(volume: Volume, *, repair: bool, as_json: bool, wanted: bool | None) 
             _output.line(_output.printable(f"{problem.kind}: {what}{_said(problem, repair)}"))
 
     began = time.monotonic()
-    with showing(poll, wanted):
+    with showing(lambda: works_of(seen), wanted):
         report = check(volume, tell, repair=repair, progress=seen)
     outcome = _outcome(report)
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +11,15 @@ from cyclopts import Parameter
 
 from kvfs import migration
 from kvfs.errors import Invalid
-from kvfs.migration import Progress, Report
+from kvfs.metrics import Progress
+from kvfs.migration import Report
 from kvfs.units import format_bytes, format_seconds
 from kvfs.volume import VolumeConfig
 from kvfs_frontend_cli import _output
 from kvfs_frontend_cli._exits import Stopped
 from kvfs_frontend_cli._locate import Place, locate
 from kvfs_frontend_cli._opening import claim
-from kvfs_frontend_cli._progress import Work, showing
+from kvfs_frontend_cli._progress import showing, works_of
 from kvfs_frontend_cli.commands._options import AsJSON, ShowProgress
 
 Resume = Annotated[bool, Parameter(name="--resume", help="Go on with what was broken off.")]
@@ -118,19 +119,9 @@ def _run(
     """
     seen = Progress()
 
-    def poll() -> Iterator[Work]:
-        if seen.phase:
-            yield Work(
-                name=seen.phase,
-                members=seen.records,
-                bytes_done=seen.bytes,
-                bytes_total=None,
-                unit="records" if not seen.records_total else f"of {seen.records_total:,} records",
-            )
-
     began = time.monotonic()
     try:
-        with showing(poll, wanted):
+        with showing(lambda: works_of(seen), wanted):
             report = work(seen)
     except (KeyboardInterrupt, Stopped):
         _output.complain("what is there so far is incomplete: --resume goes on with it")

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from kvfs.checking import Progress
 from kvfs.errors import AlreadyExists, Conflict
+from kvfs.metrics import Progress
 from kvfs.migration import metadata
 from kvfs_frontend_cli import _output
 from kvfs_frontend_cli._locate import Place, locate
 from kvfs_frontend_cli._opening import open_located
-from kvfs_frontend_cli._progress import Work, showing
+from kvfs_frontend_cli._progress import showing, works_of
 from kvfs_frontend_cli.commands._options import ShowProgress
 
 Force = Annotated[bool, Parameter(name="--force", help="Replace what is there.")]
@@ -39,7 +38,7 @@ def dump(
     if file is not None and file.exists() and not force:
         raise AlreadyExists(f"{file} exists: --force replaces it")
     seen = Progress()
-    with open_located(locate(volume, place)) as opened, showing(lambda: _works(seen), progress):
+    with open_located(locate(volume, place)) as opened, showing(lambda: works_of(seen), progress):
         if file is None:
             metadata.dump(opened, _output.write, progress=seen)
             return
@@ -72,21 +71,10 @@ def load(
     if located.served is not None:
         raise Conflict(f"{volume} is mounted: unmount it, then load into it")
     seen = Progress()
-    with open_located(located) as opened, showing(lambda: _works(seen), progress):
+    with open_located(located) as opened, showing(lambda: works_of(seen), progress):
         if file is None:
             summary = metadata.load(opened, sys.stdin.buffer, progress=seen)
         else:
             with file.open("rb") as stream:
                 summary = metadata.load(opened, stream, progress=seen)
     _output.line(f"{opened.name}: {summary.inodes:,} inodes with {summary.names:,} names")
-
-
-def _works(seen: Progress) -> Iterator[Work]:
-    if seen.phase:
-        yield Work(
-            name=seen.phase,
-            members=seen.records,
-            bytes_done=seen.bytes,
-            bytes_total=None,
-            unit="records",
-        )

@@ -5,12 +5,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Protocol
 
-from kvfs.files import Attributes, Buffer, Caller, Changes, Refused
+from kvfs.files import Buffer, Caller, Changes, Refused, WritableFiles
 from kvfs_frontend_fuse.protocol.operations import (
     BODY,
-    FilesAPI,
     Handler,
     Operations,
     Reply,
@@ -55,50 +53,6 @@ class Deferred(Exception):
     """The request would keep others waiting: it belongs to a thread that may wait."""
 
 
-class WritableAPI(FilesAPI, Protocol):
-    """What the handlers call; :class:`kvfs.files.WritableFiles` is one."""
-
-    @property
-    def is_congested(self) -> bool:
-        """Would a write have to wait for the engine?"""
-
-    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> bytes: ...
-    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> bytes: ...
-    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> bytes: ...
-    def tmpfile(self, parent: int, mode: int, caller: Caller) -> bytes: ...
-    def link(self, inode: int, parent: int, name: bytes) -> bytes: ...
-    def unlink(self, parent: int, name: bytes) -> None: ...
-    def rmdir(self, parent: int, name: bytes) -> None: ...
-    def rename(
-        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0
-    ) -> None: ...
-    def setattr(self, inode: int, changes: Changes) -> bytes: ...
-    def setxattr(
-        self, inode: int, name: bytes, value: bytes, flags: int = 0, *, drops_setgid: bool = False
-    ) -> None: ...
-    def removexattr(self, inode: int, name: bytes) -> None: ...
-    def write(
-        self, inode: int, offset: int, data: Buffer, *, drops_privileges: bool = False
-    ) -> int: ...
-    def fallocate(
-        self, inode: int, mode: int, offset: int, length: int, *, drops_privileges: bool = False
-    ) -> None: ...
-    def copy_range(
-        self,
-        source: int,
-        offset: int,
-        inode: int,
-        new_offset: int,
-        length: int,
-        *,
-        drops_privileges: bool = False,
-    ) -> int: ...
-    def stat(self, inode: int) -> Attributes: ...
-    def seek(self, inode: int, offset: int, whence: int) -> int: ...
-    def forget(self, inode: int, count: int) -> None: ...
-    def sync(self, inode: int | None = None) -> None: ...
-
-
 def _names(request: bytes | bytearray, start: int, size: int, count: int) -> Sequence[bytes]:
     """So many names, each with its NUL, and nothing behind.
 
@@ -129,11 +83,11 @@ class ChangingOperations(Operations):
     :param waits: may a request keep its thread waiting?  If not, it is :class:`Deferred`.
     """
 
-    files: WritableAPI
+    files: WritableFiles
 
     def __init__(
         self,
-        files: WritableAPI,
+        files: WritableFiles,
         *,
         xattrs: bool,
         waits: bool,
@@ -394,4 +348,4 @@ class ChangingOperations(Operations):
         return (U64_OUT.pack(self._copy(inode, request)),)
 
 
-__all__ = ["ChangingOperations", "Deferred", "WritableAPI"]
+__all__ = ["ChangingOperations", "Deferred"]

@@ -11,13 +11,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, MutableSequence
-from typing import Protocol, cast
+from typing import Protocol
 
 from kvfs.errors import Stale, Unavailable
-from kvfs.files import NotResident
+from kvfs.files import NotResident, WritableFiles
 from kvfs.volume import Observer
 from kvfs_frontend_fuse._settings import FuseSettings, cores
-from kvfs_frontend_fuse.protocol.changes import ChangingOperations, Deferred, WritableAPI
+from kvfs_frontend_fuse.protocol.changes import ChangingOperations, Deferred
 from kvfs_frontend_fuse.protocol.negotiate import REQUEST_BYTES, Negotiated, answer_init
 from kvfs_frontend_fuse.protocol.operations import BODY, FilesAPI, Operations, Reply
 from kvfs_frontend_fuse.protocol.wire import (
@@ -123,8 +123,8 @@ class Session:
         stats = None if waits else self._stats
         if self._read_only:
             return Operations(files, xattrs=xattrs, stats=stats)
-        writable = cast(WritableAPI, files)
-        return ChangingOperations(writable, xattrs=xattrs, waits=waits, stats=stats)
+        assert isinstance(files, WritableFiles), "writing has begun"
+        return ChangingOperations(files, xattrs=xattrs, waits=waits, stats=stats)
 
     @property
     def alarm(self) -> int:
