@@ -256,9 +256,7 @@ def test_a_worker_dies_while_the_server_is_away(shared: Shared, run: Run) -> Non
     same(tree, mounted.path / "a")
     shared.server.kill()
     for _ in range(2):
-        [worker] = _children(mounted.pid)
-        os.kill(int(worker), signal.SIGKILL)
-        wait_until(lambda: worker not in _children(mounted.pid), "it is replaced")  # noqa: B023
+        _kill_worker(mounted.pid)
     wait_until(lambda: "waits until" in mounted.log(), "it waits", seconds=PATIENCE_S)
     reader = run((mounted.path / "a").stat)
     shared.server.start()
@@ -266,13 +264,16 @@ def test_a_worker_dies_while_the_server_is_away(shared: Shared, run: Run) -> Non
     same(tree, mounted.path / "a")
     # Nor does one that waits keep the mount from ending.
     shared.server.kill()
-    [worker] = _children(mounted.pid)
-    os.kill(int(worker), signal.SIGKILL)
+    _kill_worker(mounted.pid)
     wait_until(lambda: mounted.log().count("waits until") > 1, "it waits", seconds=PATIENCE_S)
     shared.site.run("umount", "--force", mounted.path)
     shared.server.start()
     shared.check()
 
 
-def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+def _kill_worker(daemon: int) -> None:
+    """Kill the one worker of a mount, and return when another has taken its place."""
+    children = Path(f"/proc/{daemon}/task/{daemon}/children")
+    [worker] = children.read_text().split()
+    os.kill(int(worker), signal.SIGKILL)
+    wait_until(lambda: children.read_text().split() not in ([worker], []), "it is replaced")
