@@ -36,8 +36,9 @@ crash: dev        ## a thousand kills and hundreds of power cuts of every engine
 	.venv/bin/python -m tests.crash.power --cuts 300
 	.venv/bin/python -m kvfs.testing.crash.mounted --kills 250
 
-soak: dev         ## a hundred thousand random system calls, beside ext4 (an hour or two)
+soak: dev         ## two hundred thousand random system calls, beside ext4 (a few hours)
 	.venv/bin/python -m tests.mount.dual_root.soak --steps 100000
+	.venv/bin/python -m tests.mount.dual_root.soak --steps 100000 --inside tarball
 
 bench: setup      ## the figures of benchmarks/README.md (an hour, and 20 GB of disk)
 	.venv/bin/python -m pip install -q ratarmount -e ./benchmarks

@@ -12,43 +12,43 @@ import pytest
 
 from kvfs.errors import AlreadyExists, Corrupt, Unsupported
 from kvfs.files import Caller
-from kvfs.files.records import ROOT_INODE, inode_key
+from kvfs.files.records import inode_key
 from kvfs.migration import metadata
-from kvfs.testing.volumes import Stores
 
 from .support import (
-    SMALL,
     Seen,
+    Written,
     damage,
     fill,
     fsck,
     inode_at,
     look,
     make_everything,
-    volume_over,
+    scratch,
+    tarball,
 )
 
 
 @pytest.fixture
-def stores() -> Stores:
+def stores() -> Written:
     """Stores with something of everything."""
-    made = Stores(capability=SMALL)
+    made = scratch()
     fill(made, make_everything)
     return made
 
 
-def dumped(stores: Stores) -> bytes:
+def dumped(stores: Written) -> bytes:
     """All lines."""
     written = io.BytesIO()
-    with volume_over(stores) as volume:
+    with stores.volume_over() as volume:
         metadata.dump(volume, written.write)
     return written.getvalue()
 
 
-def loaded(lines: bytes) -> Stores:
+def loaded(lines: bytes) -> Written:
     """A new volume out of them."""
-    stores = Stores(capability=SMALL)
-    with volume_over(stores) as volume:
+    stores = scratch()
+    with stores.volume_over() as volume:
         metadata.load(volume, io.BytesIO(lines))
     return stores
 
@@ -65,32 +65,32 @@ def hollow(seen: dict[bytes, Seen]) -> dict[bytes, Seen]:
     return found
 
 
-def test_all_but_contents_comes_back(stores: Stores) -> None:
+def test_all_but_contents_comes_back(stores: Written) -> None:
     copy = loaded(dumped(stores))
     assert look(copy) == hollow(look(stores))
     assert fsck(copy)[0] == []
     assert dumped(copy) == dumped(stores)
 
 
-def test_what_was_loaded_can_be_written_to(stores: Stores) -> None:
+def test_what_was_loaded_can_be_written_to(stores: Written) -> None:
     copy = loaded(dumped(stores))
     numbers = {seen.attributes.inode for seen in look(copy).values()}
 
-    fill(copy, lambda files: files.mkdir(ROOT_INODE, b"again", 0o755, Caller()))
+    fill(copy, lambda files, root: files.mkdir(root, b"again", 0o755, Caller()))
     assert look(copy)[b"again"].attributes.inode not in numbers
     assert fsck(copy)[0] == []
 
 
-def test_names_that_are_no_text(stores: Stores) -> None:
+def test_names_that_are_no_text(stores: Written) -> None:
     fill(
         stores,
-        lambda files: files.symlink(ROOT_INODE, b"odd \xff\n", b"\xfe/\xc3", Caller()),
+        lambda files, root: files.symlink(root, b"odd \xff\n", b"\xfe/\xc3", Caller()),
     )
     seen = look(loaded(dumped(stores)))
     assert seen[b"odd \xff\n"].content == b"\xfe/\xc3"
 
 
-def test_it_is_lines_of_json(stores: Stores) -> None:
+def test_it_is_lines_of_json(stores: Written) -> None:
     header, *inodes, end = map(json.loads, dumped(stores).splitlines())
     assert header == {"format": "kvfs metadata", "version": 1, "volume": "kvfs"}
     assert end["end"] == {"inodes": len(inodes), "names": len(inodes) + 1}
@@ -118,26 +118,29 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damaged_lines_are_refused_and_nothing_stays(stores: Stores, name: str) -> None:
+def test_damaged_lines_are_refused_and_nothing_stays(stores: Written, name: str) -> None:
     lines = DAMAGES[name](dumped(stores))
-    target = Stores(capability=SMALL)
-    with volume_over(target) as volume, pytest.raises(Corrupt):
+    target = scratch()
+    with target.volume_over() as volume, pytest.raises(Corrupt):
         metadata.load(volume, io.BytesIO(lines))
     assert look(target).keys() == {b""}
     assert fsck(target)[0] == []
 
 
-def test_what_is_refused(stores: Stores) -> None:
+def test_what_is_refused(stores: Written) -> None:
     lines = dumped(stores)
     with pytest.raises(Unsupported, match="version 2"):
         loaded(lines.replace(b'"version":1', b'"version":2', 1))
-    with volume_over(stores) as volume, pytest.raises(AlreadyExists, match="not empty"):
+    with stores.volume_over() as volume, pytest.raises(AlreadyExists, match="not empty"):
         metadata.load(volume, io.BytesIO(lines))
-    with Stores().volume() as volume, pytest.raises(Unsupported):
-        metadata.dump(volume, io.BytesIO().write)
+    with tarball().volume_over() as volume:
+        with pytest.raises(Unsupported, match="kvfs tar"):
+            metadata.dump(volume, io.BytesIO().write)
+        with pytest.raises(Unsupported, match="kvfs tar"):
+            metadata.load(volume, io.BytesIO(lines))
 
 
-def test_a_tree_that_contradicts_itself_is_not_dumped(stores: Stores) -> None:
+def test_a_tree_that_contradicts_itself_is_not_dumped(stores: Written) -> None:
     inode = inode_at(stores, b"dir/fifo")
     damage(stores).put(inode_key(inode), b"torn")
     with pytest.raises(Corrupt, match="fsck"):

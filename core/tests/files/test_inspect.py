@@ -10,10 +10,17 @@ import pytest
 
 from kvfs.errors import Invalid
 from kvfs.files import Attributes, NameHash
-from kvfs.files.inspect import KeyRange, describe, hexdump, is_in_state, key_text, parse_key
+from kvfs.files.inspect import (
+    KeyRange,
+    describe,
+    describe_above,
+    hexdump,
+    key_text,
+    may_lie_over,
+    parse_key,
+)
 from kvfs.files.records import (
     KEYSPACES,
-    ROOT_NUMBER,
     TERM,
     InodeFlag,
     catalogue_key,
@@ -24,12 +31,14 @@ from kvfs.files.records import (
     inode_key,
     inode_of,
     link_key,
+    locks_key,
     owner_key,
     pack_dirent,
     pack_inode,
     problem_key,
     unlinked_key,
     volume_key,
+    written_key,
     xattr_key,
 )
 
@@ -73,6 +82,12 @@ RECORDS: dict[str, tuple[bytes, str, bytes, dict[str, str]]] = {
             "back pointer": "D:99:#16",
         },
     ),
+    "K": (
+        locks_key(INODE),
+        f"K:{INODE:#x}",
+        json.dumps({"mounts": ["a"], "locks": []}).encode(),
+        {"inode": f"{INODE:#x}", "mounts": '["a"]', "locks": "[]"},
+    ),
     "O": (owner_key(TARBALL, b"u", 33), f"O:{TARBALL}:u:33", b"www", {"id": "33", "value": "www"}),
     "P": (
         problem_key(TARBALL, 2),
@@ -93,6 +108,7 @@ RECORDS: dict[str, tuple[bytes, str, bytes, dict[str, str]]] = {
         json.dumps({"format": 1}).encode(),
         {"name": "superblock", "format": "1"},
     ),
+    "W": (written_key(TARBALL), f"W:{TARBALL}", b"2147483648", {"value": "2147483648"}),
 }
 """For each keyspace: a key as the file system makes it, its text, a value, what must be shown."""
 
@@ -185,17 +201,32 @@ def test_an_unknown_key_is_shown_as_bytes(key: bytes) -> None:
     assert shown["bytes"] == "3"
 
 
-def test_the_store_of_a_key() -> None:
-    in_state = [
-        dirent_key(1, 16),
-        inode_key(1),
-        inode_key(inode_of(TARBALL, ROOT_NUMBER)),
-        catalogue_key(TARBALL),
-        volume_key("next"),
-    ]
-    assert all(map(is_in_state, in_state))
-    in_sealed = [RECORDS[letter][0] for letter in "ADEHIOP"]
-    assert not any(map(is_in_state, in_sealed))
+def test_what_lies_over_what_was_fetched() -> None:
+    for letter, (key, *_) in RECORDS.items():
+        assert may_lie_over(key) == (letter in "ADEHI")
+    for key in (dirent_key(1, 16), inode_key(1), xattr_key(1, b"user.a"), b"", b"I1"):
+        assert not may_lie_over(key)
+
+
+@pytest.mark.parametrize("letter", "ADEHI")
+def test_a_record_above_is_described(letter: str) -> None:
+    key, _, value, expected = RECORDS[letter]
+    shown = dict(describe_above(key, value + b"=" if letter in "AH" else value))
+    assert {name: shown.get(name) for name in expected} == expected
+    assert "damaged" not in shown
+    hidden = dict(describe_above(key, b""))
+    assert hidden["hides"] == "the record of sealed"
+    assert "damaged" not in hidden
+    if letter in "AH":
+        assert "damaged" in dict(describe_above(key, b"?"))
+
+
+def test_where_a_file_was_cut_off() -> None:
+    cut = pack_inode(ATTRIBUTES.pack(), 1, 16, valid_s=1, flags=InodeFlag.EXTENTS, cut=0)
+    assert (
+        dict(describe(inode_key(INODE), cut))["cut"] == "its extents in sealed end before number 0"
+    )
+    assert "cut" not in dict(describe(inode_key(INODE), FILE))
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from kvfs.files.records import (
     inode_of,
     is_root,
     link_key,
+    locks_key,
     owner_key,
     pack_dirent,
     pack_inode,
@@ -49,6 +50,7 @@ from kvfs.files.records import (
     tree_of,
     unlinked_key,
     volume_key,
+    written_key,
     xattr_key,
 )
 
@@ -69,11 +71,13 @@ KEYS = {
     "A": (xattr_key(INODE, b"user.x"), "41 abcdef0000000007 757365722e78"),
     "F": (fence_key(TARBALL), "46 abcdef"),
     "H": (link_key(INODE, PARENT, SLOT), "48 abcdef0000000007 abcdef0000000001 0123456789abcdef"),
+    "K": (locks_key(INODE), "4b abcdef0000000007"),
     "O": (owner_key(TARBALL, b"u", 1000), "4f abcdef 75 000003e8"),
     "P": (problem_key(TARBALL, 3), "50 abcdef 00000003"),
     "T": (catalogue_key(TARBALL), "54 abcdef"),
     "U": (unlinked_key(ROOT_INODE + 5), "55 0000000000000006"),
     "V": (volume_key("next"), "56 6e657874"),
+    "W": (written_key(TARBALL), "57 abcdef"),
 }
 
 

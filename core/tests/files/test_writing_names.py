@@ -10,12 +10,14 @@ from itertools import count, islice
 
 import pytest
 
-from kvfs.files import Caller, Changes, NameHash
+from kvfs.capability import Durability
+from kvfs.files import Caller, NameHash
 from kvfs.files.naming import RenameFlag
-from kvfs.files.records import LINK_KEY, Attributes, dirent_key
+from kvfs.files.records import LINK_KEY, NUMBER_BITS, Attributes, dirent_key, volume_key
+from kvfs.kv import Batch
 from kvfs.testing.volumes import Stores
 
-from .writing_support import ROOT, USER, World, number_of, refused, world_over
+from .writing_support import ROOT, USER, World, number_of, refused, scratch_volume, world_over
 
 NOREPLACE, EXCHANGE = RenameFlag.NOREPLACE, RenameFlag.EXCHANGE
 
@@ -115,29 +117,18 @@ def test_nothing_is_made_in_what_is_no_directory_or_was_removed(world: World) ->
     assert world.names() == {b"a"}
 
 
-def test_a_tarball_is_not_written_to(world: World) -> None:
-    inside = 5 << 40 | 77
-    file = world.make(b"a")
-    for change in (
-        lambda: world.make(b"x", inside),
-        lambda: world.mkdir(b"x", inside),
-        lambda: world.files.symlink(inside, b"x", b"y", USER),
-        lambda: world.files.tmpfile(inside, 0o100600, USER),
-        lambda: world.files.link(inside, ROOT, b"x"),
-        lambda: world.files.link(file, inside, b"x"),
-        lambda: world.files.unlink(inside, b"x"),
-        lambda: world.files.rmdir(inside, b"x"),
-        lambda: world.files.rename(inside, b"x", ROOT, b"x"),
-        lambda: world.files.rename(ROOT, b"a", inside, b"x"),
-        lambda: world.files.setattr(inside, Changes(mode=0o600)),
-        lambda: world.files.setxattr(inside, b"user.a", b""),
-        lambda: world.files.removexattr(inside, b"user.a"),
-        lambda: world.files.write(inside, 0, b"x"),
-        lambda: world.files.fallocate(inside, 0, 0, 1),
-        lambda: world.files.copy_range(file, 0, inside, 0, 1),
-    ):
-        with refused(errno.EROFS):
-            change()
+def test_names_go_anywhere_however_many_inodes_there_were() -> None:
+    stores = Stores()
+    with scratch_volume(stores):
+        pass
+    claimed = Batch().put(volume_key("next"), str(1 << NUMBER_BITS).encode())
+    stores.kv["state"].commit(claimed, Durability.MEMORY)
+    with world_over(stores) as world:
+        inode, directory = world.make(b"a"), world.mkdir(b"b")
+        assert directory >> NUMBER_BITS == 1
+        world.files.rename(ROOT, b"a", directory, b"c")
+        world.files.link(inode, ROOT, b"d")
+        assert (world.names(), world.names(directory)) == ({b"b", b"d"}, {b"c"})
 
 
 def test_inode_numbers_are_never_given_twice() -> None:

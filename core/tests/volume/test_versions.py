@@ -188,7 +188,7 @@ def test_what_was_given_up_and_changed_is_another(
 def test_numbers_that_are_used_up(
     stores: WatchedStores, open_volume: OpenVolume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tree, "NUMBER_MAX", 11)
+    monkeypatch.setattr(tree, "FIRST_MADE_NUMBER", 12)
     volume = open_volume()
     report = volume.tarballs.fetch(number_of(volume, "t.tar"))
     assert report is not None

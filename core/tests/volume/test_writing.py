@@ -118,7 +118,7 @@ def names(volume: Volume) -> set[bytes]:
 
 def die(volume: Volume) -> None:
     """Let a volume go as a killed process does: nothing more reaches its stores."""
-    assert volume._writing is not None
+    assert isinstance(volume._writing, writing.Writing)
     queue = volume._writing._queue
     queue.inner = Dead(queue.inner)
 
@@ -201,7 +201,7 @@ def test_two_that_begin_at_once(stores: Scratch) -> None:
 
 
 def test_what_comes_from_a_store_of_tarballs_is_not_written_to() -> None:
-    with Stores().volume() as volume, pytest.raises(Unsupported, match="read-only"):
+    with Stores().volume() as volume, pytest.raises(Unsupported, match="writable"):
         volume.begin_writing("mount")
 
 
@@ -317,7 +317,7 @@ def test_numbers_are_claimed_many_at_a_time(
     monkeypatch.setattr(writing, "_NUMBERS_AT_ONCE", 64)
     with stores.written() as volume:
         assert volume._writing is not None
-        numbers = [volume._writing.new_number() for _ in range(200)]
+        numbers = [volume._writing.new_inode(0) for _ in range(200)]
         assert len({*numbers}) == 200
         assert numbers == sorted(numbers)
         assert numbers[0] > ROOT_INODE
@@ -329,14 +329,14 @@ def test_roots_are_no_new_numbers(stores: Scratch) -> None:
         start = 5 << 32
         stores.state.commit(Batch().put(NEXT, b"%d" % start), Durability.MEMORY)
         assert volume._writing is not None
-        assert volume._writing.new_number() & NUMBER_MASK == 16
+        assert volume._writing.new_inode(0) & NUMBER_MASK == 16
 
 
 def test_numbers_end(stores: Scratch) -> None:
     with stores.written() as volume:
         end = writing._NUMBERS_END
         stores.state.commit(Batch().put(NEXT, b"%d" % (end - 1)), Durability.MEMORY)
-        with pytest.raises(Exhausted, match="no inode numbers left"):
+        with pytest.raises(Exhausted, match="no inode numbers are left"):
             make(volume, b"a")
 
 

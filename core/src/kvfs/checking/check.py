@@ -9,24 +9,27 @@ from contextlib import closing
 
 import attrs
 
-from kvfs.checking import contents, names
+from kvfs.checking import contents, names, outside
 from kvfs.checking.links import Links
 from kvfs.checking.mending import fixing, make_directory
 from kvfs.checking.problems import Kind, Problem
 from kvfs.checking.reading import Tree, read_node
-from kvfs.errors import Unsupported
+from kvfs.errors import Corrupt, KVFSError
 from kvfs.files import Contents, NameHash
 from kvfs.files.change import Change, Refused
 from kvfs.files.nodes import Node
-from kvfs.files.records import ROOT_INODE, inode_key
+from kvfs.files.overlay import Overlay
+from kvfs.files.records import inode_key
 from kvfs.kv.driver import KVDriver
 from kvfs.metrics import Progress
+from kvfs.tarballs.catalogue import Catalogue, Tarball
 from kvfs.volume import Volume
-from kvfs.volume.writing import Writing
 
 ROUNDS_MAX = 8
 """What one round mends may show the next one more; what is wrong after so many stays."""
 _MOUNT = "fsck"
+_PAST_THE_QUEUE = (Kind.COUNTER, Kind.WRITTEN)
+"""Is mended as it is changed otherwise: what is queued does not touch it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,6 +40,8 @@ class Report:
     """How many problems of each kind."""
     left: int
     """How many of them are still there."""
+    tarballs: int
+    """How many tarballs were looked at."""
 
     @property
     def is_clean(self) -> bool:
@@ -51,36 +56,41 @@ def check(
     repair: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Look at every record of the writable tree of a volume.
+    """Look at every record that was written: of the volume without a store, or of its tarballs.
+
+    A tarball that was written to is fetched if need be.  All others are under their seals.
 
     :param told: called with each problem, before it is mended.
     :param repair: mend what is wrong, and look again until nothing is.  Nobody can write meanwhile.
     :raises AlreadyExists: somebody is writing to it.
-    :raises Unsupported: the volume is of tarballs: what is fetched of those is under seals; or, to
-        mend it, the engine cannot be written to by several threads.
+    :raises Unsupported: to mend it, the engine cannot be written to by several threads.
     """
-    if volume.read_only:
-        raise Unsupported(f"{volume.name}: tarballs are checked by their seals, as they are read")
     progress = progress or Progress()
-    volume.check_writer()
+    volume.check_writer(alone=True)
     if repair:
         return _Repair(volume, told, progress).run()
-    found = Counter(_tell(problem, told) for problem in _round(_Reader(volume), progress))
-    return Report(found=found, left=found.total())
+    reader = _Reader(volume)
+    found = Counter(_tell(tree, problem, told) for tree, problem in _round(reader, progress))
+    return Report(found=found, left=found.total(), tarballs=len(reader.looked_at))
 
 
 def problems(volume: Volume, driver: KVDriver | None = None) -> Iterator[Problem]:
-    """What is wrong with the writable tree of a volume that nobody writes to.
+    """What is wrong with what was written to a volume that nobody writes to.
 
-    :param driver: to read it through, in place of the volume's own.
+    :param driver: to read the state store through, in place of the volume's own.
     """
     reader = _Reader(volume)
     reader.driver = driver or reader.driver
-    return _round(reader, Progress())
+    return (_located(tree, problem) for tree, problem in _round(reader, Progress()))
 
 
-def _tell(problem: Problem, told: Callable[[Problem], object]) -> Kind:
-    told(problem)
+def _located(tree: Tree, problem: Problem) -> Problem:
+    path = None if problem.inode is None else tree.path_of(problem.inode)
+    return attrs.evolve(problem, path=path)
+
+
+def _tell(tree: Tree, problem: Problem, told: Callable[[Problem], object]) -> Kind:
+    told(_located(tree, problem))
     return problem.kind
 
 
@@ -89,6 +99,8 @@ class _Reader:
 
     def __init__(self, volume: Volume) -> None:
         superblock, settings = volume.superblock, volume.config.volume
+        self.volume = volume
+        self.catalogue = Catalogue(volume.state)
         self.driver: KVDriver = volume.state.driver
         self.names = NameHash(superblock.hash_seed, superblock.hash_bits)
         self.contents = Contents(
@@ -96,10 +108,14 @@ class _Reader:
         )
         self.extent_bytes = superblock.extent_bytes
         self.owner = (settings.uid, settings.gid)
+        self.looked_at: set[int] = set()
+        """Tarballs."""
+        self.not_checked: set[int] = set()
+        """Tarballs that cannot be looked at."""
 
-    def tree(self, saw: Callable[[int], None]) -> Tree:
-        """As passes read it."""
-        return Tree(
+    def tree(self, saw: Callable[[int], None], tarball: int = 0) -> Tree:
+        """As passes read it: that of the volume itself, or that of a tarball that was fetched."""
+        tree = Tree(
             reader=self.driver,
             names=self.names,
             extent_bytes=self.extent_bytes,
@@ -107,9 +123,27 @@ class _Reader:
             owner=self.owner,
             saw=saw,
         )
+        record = self.catalogue.get(tarball) if tarball else None
+        if record is None:
+            return tree
+        return attrs.evolve(
+            tree,
+            reader=Overlay(self.driver, self.volume.sealed.driver),
+            root=record.root(tarball),
+            place=(record.parent, record.slot),
+        )
 
-    def new_number(self) -> int:
-        """For an inode that is made; only who mends makes some."""
+    def fetch(self, tarball: int, record: Tarball) -> Iterator[Problem]:
+        """Have a tarball be there to be looked at; or a problem."""
+        try:
+            self.volume.tarballs.fetch(tarball)
+        except KVFSError as error:
+            self.not_checked.add(tarball)
+            text = f"{record.object} cannot be fetched, {error}: not checked"
+            yield Problem(Kind.NOT_CHECKED, record.root(tarball), text, None)
+
+    def new_inode(self, tree: int) -> int:
+        """For what is made; only who mends makes some."""
         raise AssertionError("nothing is mended")
 
     def settle(self) -> None:
@@ -123,19 +157,9 @@ class _Repair(_Reader):
         self, volume: Volume, told: Callable[[Problem], object], progress: Progress
     ) -> None:
         super().__init__(volume)
-        if not volume.state.capability.thread_safe:
-            raise Unsupported(f"{volume.state.name} cannot be written to by several threads")
-        self._state = volume.state
         self._told = told
         self._progress = progress
-        self._writing = Writing(
-            volume.state,
-            volume.sessions,
-            durability=volume.config.volume.durability,
-            interval_s=volume.config.volume.write_behind,
-            contents=self.contents,
-            mount=_MOUNT,
-        )
+        self._writing = volume.claim_writing(_MOUNT)
         self.driver = self._writing.store.driver
 
     def run(self) -> Report:
@@ -143,60 +167,94 @@ class _Repair(_Reader):
         with closing(self._writing):
             for _ in range(ROUNDS_MAX):
                 left = 0
-                for problem in _round(self, self._progress):
-                    found[_tell(problem, self._told)] += 1
-                    left += 1
-                    self._mend(problem)
+                for tree, problem in _round(self, self._progress):
+                    found[_tell(tree, problem, self._told)] += 1
+                    if problem.mend is not None:
+                        left += 1
+                        self._mend(tree, problem)
                 if not left:
                     break
             self._writing.sync()
-        return Report(found=found, left=left)
+        left += len(self.not_checked)
+        return Report(found=found, left=left, tarballs=len(self.looked_at))
 
-    def _mend(self, problem: Problem) -> None:
-        change = Change(self.driver, self.names, time.time_ns())
+    def _mend(self, tree: Tree, problem: Problem) -> None:
+        assert problem.mend is not None
+        change = Change(tree.reader, self.names, time.time_ns())
         try:
             problem.mend(change)
-        except Refused:
+            batch = change.finish()
+        except (Refused, Corrupt):
             return  # what was mended before has changed what this is about: the next round sees
-        if problem.kind is Kind.COUNTER:
-            self._state.commit(change.finish())  # past the queue, as numbers are claimed
+        if problem.kind in _PAST_THE_QUEUE:
+            self.volume.state.commit(batch)
         else:
-            self._writing.store.commit(change.finish(), self._writing.durability)
+            self._writing.store.commit(batch, self._writing.durability)
 
-    def new_number(self) -> int:
-        return self._writing.new_number()
+    def new_inode(self, tree: int) -> int:
+        return self._writing.new_inode(tree)
 
     def settle(self) -> None:
         self._writing.sync()
 
 
-def _round(reader: _Reader, progress: Progress) -> Iterator[Problem]:
-    tree = reader.tree(progress.saw)
-    yield from _root(reader)
+def _round(reader: _Reader, progress: Progress) -> Iterator[tuple[Tree, Problem]]:
+    """Every problem, with the tree that it is of."""
+    progress.begin("records of no tree")
+    own = reader.tree(progress.saw)
+    has_tarballs = not reader.volume.is_scratch
+    written = dict(outside.written(own, reader.catalogue)) if has_tarballs else {}
+    trees = [record.tree(tarball) for tarball, record in written.items()]
+    for problem in outside.problems(own, reader.catalogue, trees, has_tarballs=has_tarballs):
+        yield own, problem
+    if not has_tarballs:
+        yield from _tree_round(reader, progress, own)
+    for tarball in written:
+        record = reader.catalogue.get(tarball)
+        if record is None or not record.dirty or tarball in reader.not_checked:
+            continue
+        for problem in reader.fetch(tarball, record):
+            yield own, problem
+        if tarball not in reader.not_checked:
+            reader.looked_at.add(tarball)
+            tree = reader.tree(progress.saw, tarball)
+            yield from _tree_round(reader, progress, tree, f" of {record.object}")
+
+
+def _tree_round(
+    reader: _Reader, progress: Progress, tree: Tree, of_what: str = ""
+) -> Iterator[tuple[Tree, Problem]]:
+    for problem in _root(tree):
+        yield tree, problem
     for phase, passed in (
         ("inodes and contents", contents.problems(tree)),
         ("names", names.problems(tree)),
-        ("links", Links(tree, reader.new_number).problems()),
+        ("links", Links(tree, reader.new_inode).problems()),
     ):
         reader.settle()
-        progress.begin(phase)
-        yield from passed
+        progress.begin(phase + of_what)
+        for problem in passed:
+            yield tree, problem
     reader.settle()
 
 
-def _root(reader: _Reader) -> Iterator[Problem]:
-    node = read_node(reader.driver.get(inode_key(ROOT_INODE)))
+def _root(tree: Tree) -> Iterator[Problem]:
+    root = tree.root
+    node = read_node(tree.reader.get(inode_key(root)))
     if node is None or not node.is_directory:
         text = "there is no root directory: made anew"
-        mend = make_directory(ROOT_INODE, reader.owner, mode=0o755)
-        yield Problem(Kind.ROOT, ROOT_INODE, text, mend)
-    elif node.parent != ROOT_INODE:
-        text = f"the root is said to be in {node.parent}: written anew"
-        yield Problem(Kind.ROOT, ROOT_INODE, text, fixing(ROOT_INODE, _point_to_root))
+        mend = make_directory(root, tree.owner, mode=0o755, place=tree.place)
+        yield Problem(Kind.ROOT, root, text, mend)
+    elif (node.parent, node.slot) != tree.place:
+        text = f"the root is said to be in {node.parent:#x}: written anew"
+        yield Problem(Kind.ROOT, root, text, fixing(root, _pointing_to(tree.place)))
 
 
-def _point_to_root(node: Node) -> None:
-    node.parent, node.slot = ROOT_INODE, 0
+def _pointing_to(place: tuple[int, int]) -> Callable[[Node], None]:
+    def fix(node: Node) -> None:
+        node.parent, node.slot = place
+
+    return fix
 
 
 __all__ = ["Report", "check", "problems"]

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import chain
 
-from kvfs.checking.mending import fixing, make_directory, make_file, removal, removal_of_names
+from kvfs.checking.mending import (
+    cut_off,
+    dropping,
+    fit_to_contents,
+    fixing,
+    make_directory,
+    make_file,
+    removal,
+    removal_of_names,
+)
 from kvfs.checking.problems import Kind, Mend, Problem
-from kvfs.checking.reading import LAYOUTS, Space, Tree, read_dirent, read_node
+from kvfs.checking.reading import LAYOUTS, Record, Space, Tree, read_dirent, read_node
 from kvfs.files import acl
 from kvfs.files.change import Change, Refused
 from kvfs.files.contents import blocks_of
@@ -17,15 +26,11 @@ from kvfs.files.nodes import Node
 from kvfs.files.records import (
     EXTENT_KEY,
     INODE_KEY,
-    ROOT_INODE,
     InodeFlag,
-    extent_key,
     inode_key,
-    volume_key,
 )
-from kvfs.kv import Buffer, prefix_end
+from kvfs.kv import Buffer
 
-_NEXT = volume_key("next")
 _MODE_MAX = 0o177777
 _FLAGS = int(InodeFlag.EXTENTS | InodeFlag.XATTRS | InodeFlag.IMPLIED)
 """A number: the complement of a flag would be of known flags only."""
@@ -33,26 +38,20 @@ _FLAGS = int(InodeFlag.EXTENTS | InodeFlag.XATTRS | InodeFlag.IMPLIED)
 
 def problems(tree: Tree) -> Iterator[Problem]:
     """What is wrong with inodes, extents, extended attributes and keys."""
-    yield from _between_spaces(tree)
     with ExitStack() as stack:
         spaces = {letter: stack.enter_context(Space(tree, letter)) for letter in LAYOUTS}
         yield from _Contents(tree, spaces).problems()
 
 
-def _between_spaces(tree: Tree) -> Iterator[Problem]:
-    letters = sorted((*LAYOUTS, b"V"))
-    bounds: list[tuple[bytes, bytes | None]] = [(b"", letters[0])]
-    bounds += [(prefix_end(low) or b"", high) for low, high in pairwise(letters)]
-    bounds.append((prefix_end(letters[-1]) or b"", None))
-    for low, high in bounds:
-        if low != high:
-            for key, _ in tree.scan(low, high):
-                yield _stray(key)
-
-
-def _stray(key: bytes) -> Problem:
+def stray(key: bytes) -> Problem:
+    """A record that cannot be where it is."""
     text = f"the record {key.hex()} has no meaning here: removed"
-    return Problem(Kind.STRAY, None, text, removal(key))
+    return Problem(Kind.STRAY, None, text, dropping(key))
+
+
+def _idle(key: bytes) -> Problem:
+    text = f"the record {key.hex()} hides something that is not there: removed"
+    return Problem(Kind.MARK, None, text, dropping(key))
 
 
 class _Contents:
@@ -67,13 +66,14 @@ class _Contents:
 
     def problems(self) -> Iterator[Problem]:
         """All of them, in the order of inodes."""
-        highest = ROOT_INODE
+        highest = self._tree.root
         while True:
             heads = [space.head for space in self._spaces.values() if space.head is not None]
             for space in self._spaces.values():
-                for key in space.strays:
-                    yield _stray(key)
+                yield from map(stray, space.strays)
+                yield from map(_idle, space.idle)
                 space.strays.clear()
+                space.idle.clear()
             if not heads:
                 break
             yield from self._inode(highest := min(heads))
@@ -82,32 +82,50 @@ class _Contents:
         yield from self._counter(highest)
 
     def _counter(self, highest: int) -> Iterator[Problem]:
-        raw = self._tree.reader.get(_NEXT)
+        tree = self._tree
+        key, number = tree.counter, tree.number_of(highest)
+        right = max(number + 1, tree.number_min)
+        # That of a tarball is there from the first change on.
+        missing = tree.number_min if tree.lower is None else 0
         try:
-            following = int(raw or ROOT_INODE + 1)
+            following = int(tree.upper.get(key) or missing)
         except ValueError:
             following = 0
-        if following <= highest:
+        if following < right:
             yield Problem(
                 Kind.COUNTER,
-                None,
-                f"the next inode number is {following}, and there is {highest} already: set to "
-                f"{highest + 1}",
-                lambda change: change.put(_NEXT, str(highest + 1).encode()),
+                tree.root,
+                f"the next inode number is {following}, and there is {number} already: set to "
+                f"{right}",
+                lambda change: change.put(key, b"%d" % right),
             )
 
     def _inode(self, inode: int) -> Iterator[Problem]:
-        raw = next((value for _, value in self._inodes.of(inode)), None)
-        node = read_node(raw)
-        if raw is not None and node is None:
-            yield Problem(
-                Kind.INODE,
-                inode,
-                "its record cannot be read: removed",
-                removal(inode_key(inode)),
-            )
-        if node is None or raw is None:
+        record = next(self._inodes.of(inode), None)
+        node = None if record is None else read_node(record.value)
+        if record is not None and node is None:
+            fetched = self._tree.fetched(inode) is not None
+            what = "as it was fetched again" if fetched else "removed"
+            text = f"its record cannot be read: {what}"
+            yield Problem(Kind.INODE, inode, text, dropping(inode_key(inode)))
+            if fetched:
+                return
+        if record is None or node is None:
             yield from self._without_record(inode)
+        elif record.is_written:
+            yield from self._written(inode, node, record.value)
+        else:
+            yield from self._as_fetched(inode, node)
+
+    # -- an inode that is there --------------------------------------------------------------------
+
+    def _written(self, inode: int, node: Node, raw: Buffer) -> Iterator[Problem]:
+        fetched = self._tree.fetched(inode)
+        kind = stat.S_IFMT(node.attributes.mode)
+        if fetched is not None and stat.S_IFMT(fetched.attributes.mode) != kind:
+            true_kind = stat.S_IFMT(fetched.attributes.mode)
+            text = f"is of type {kind:#o}, and was fetched as {true_kind:#o}: set"
+            yield Problem(Kind.INODE, inode, text, fixing(inode, _set_type(true_kind)))
             return
         found = False
         for problem in self._record(inode, node):
@@ -117,13 +135,29 @@ class _Contents:
             text = "its record has bytes that mean nothing: written anew"
             yield Problem(Kind.INODE, inode, text, fixing(inode, lambda node: None))
         yield from self._extents_of(inode, node)
-        yield from self._xattrs_of(inode, node)
-        for key, _ in self._dirents.of(inode):
+        yield from self._xattrs_of(inode, node, self._xattrs.of(inode))
+        for key, *_ in self._dirents.of(inode):
             if not node.is_directory:
                 text = f"is no directory, and has the name {key.hex()} in it: removed"
                 yield Problem(Kind.LOST_INODE, inode, text, removal(key))
 
-    # -- an inode that is there --------------------------------------------------------------------
+    def _as_fetched(self, inode: int, node: Node) -> Iterator[Problem]:
+        """One that is right by itself; what was written of it may need another."""
+        if not node.is_regular:
+            written = (record for record in self._extents.of(inode) if record.is_written)
+            yield from self._too_many(inode, written, 0, "has no extents, and there is {}")
+        else:
+            is_written, blocks = False, 0
+            for record in self._extents.of(inode):
+                is_written = is_written or record.is_written
+                blocks += blocks_of(len(record.value))
+            # Some may be hidden, too.
+            if is_written or (node.has_extents and blocks != node.attributes.blocks):
+                text = "its contents were changed, its record is as it was fetched: fitted to them"
+                fit = fit_to_contents(inode, self._tree.extent_bytes, node.attributes.size)
+                yield Problem(Kind.LOST_INODE, inode, text, fit)
+        xattrs = (record for record in self._xattrs.of(inode) if record.is_written)
+        yield from self._xattrs_of(inode, node, xattrs)
 
     def _record(self, inode: int, node: Node) -> Iterator[Problem]:
         attributes = node.attributes
@@ -137,6 +171,11 @@ class _Contents:
         if attributes.mode > _MODE_MAX:
             text = f"has the mode {attributes.mode:#o}, with bits that mean nothing: taken away"
             yield Problem(Kind.INODE, inode, text, fixing(inode, _mask_mode))
+        if node.cut is not None and self._tree.lower is None:
+            text = "is cut off from something that was fetched, and nothing was: taken away"
+            yield Problem(
+                Kind.INODE, inode, text, fixing(inode, lambda node: setattr(node, "cut", None))
+            )
         if node.flags & ~_FLAGS or (node.has_extents and not node.is_regular):
             allowed = _FLAGS if node.is_regular else _FLAGS & ~int(InodeFlag.EXTENTS)
             yield Problem(
@@ -150,19 +189,24 @@ class _Contents:
                 Kind.CONTENT,
                 inode,
                 f"is larger ({attributes.size} bytes) than a file can be: cut behind its contents",
-                _cutting_to_contents(inode, self._tree.extent_bytes),
+                fit_to_contents(inode, self._tree.extent_bytes),
             )
+        if attributes.blocks and not (node.is_regular or node.is_directory):
+            text = f"blocks is {attributes.blocks}, should be 0: set"
+            yield Problem(Kind.BLOCKS, inode, text, fixing(inode, _set_blocks(0)))
         is_link = stat.S_ISLNK(attributes.mode)
         length = len(node.content)
         if is_link or (node.is_regular and not node.has_extents):
-            if length != attributes.size and not self._lacks_flag(inode, node):
+            if self._lacks_flag(inode, node):
+                pass  # its contents are elsewhere
+            elif length != attributes.size:
                 yield Problem(
                     Kind.CONTENT,
                     inode,
                     f"has {length} bytes, its size says {attributes.size}: size set to {length}",
                     fixing(inode, _measure),
                 )
-            elif node.is_regular and length and attributes.blocks != blocks_of(length):
+            elif node.is_regular and attributes.blocks != blocks_of(length):
                 text = f"blocks is {attributes.blocks}, should be {blocks_of(length)}: set"
                 yield Problem(Kind.BLOCKS, inode, text, fixing(inode, _measure))
         elif length:
@@ -187,19 +231,22 @@ class _Contents:
             text = "its contents are in extents, its flags do not say so: set"
             yield Problem(Kind.EXTENT, inode, text, fixing(inode, _flag_extents))
         elif not (node.is_regular and node.has_extents):
-            for key, _ in extents:
-                text = f"has no extents, and there is {key.hex()}: removed"
-                yield Problem(Kind.EXTENT, inode, text, removal(key))
+            yield from self._too_many(inode, extents, 0, "has no extents, and there is {}")
             return
         size, limit, blocks = node.attributes.size, self._tree.extent_bytes, 0
-        for key, value in extents:
+        for record in extents:
+            key, value, _ = record
             number = EXTENT_KEY.unpack(key)[2]
             room = min(limit, size - number * limit)
             if room <= 0:
-                text = f"extent {number} lies behind the end at {size}: removed"
-                yield Problem(Kind.EXTENT, inode, text, removal(key))
-                continue
-            if len(value) > room:
+                rest = chain((record,), extents)
+                text = f"{{}} lies behind the end at {size}"
+                yield from self._too_many(inode, rest, -(-size // limit), text)
+                break
+            if not len(value):
+                text = f"extent {number} has no bytes: removed"
+                yield Problem(Kind.EXTENT, inode, text, dropping(key))
+            elif len(value) > room:
                 text = f"extent {number} has {len(value)} bytes, for {room} there is room: cut"
                 yield Problem(Kind.EXTENT, inode, text, _cut(key, room))
             blocks += blocks_of(min(len(value), room))
@@ -207,21 +254,32 @@ class _Contents:
             text = f"blocks is {node.attributes.blocks}, the extents take {blocks}" + (
                 " (one may be missing)" if node.attributes.blocks > blocks else ""
             )
-            yield Problem(
-                Kind.BLOCKS,
-                inode,
-                f"{text}: set",
-                fixing(inode, lambda node: setattr(node.attributes, "blocks", blocks)),
-            )
+            yield Problem(Kind.BLOCKS, inode, f"{text}: set", fixing(inode, _set_blocks(blocks)))
 
-    def _xattrs_of(self, inode: int, node: Node) -> Iterator[Problem]:
+    def _too_many(
+        self, inode: int, extents: Iterable[Record], end: int, text: str
+    ) -> Iterator[Problem]:
+        """Extents from number ``end`` on, of a file that has none there."""
+        fetched = False
+        for record in extents:
+            number = EXTENT_KEY.unpack(record.key)[2]
+            if record.is_written:
+                what = text.format(f"extent {number}")
+                yield Problem(Kind.EXTENT, inode, f"{what}: removed", dropping(record.key))
+            elif not fetched:
+                fetched = True
+                what = text.format(f"extent {number} as it was fetched")
+                yield Problem(Kind.EXTENT, inode, f"{what}: cut off", cut_off(inode, end))
+
+    @staticmethod
+    def _xattrs_of(inode: int, node: Node, xattrs: Iterable[Record]) -> Iterator[Problem]:
         some = False
-        for key, value in self._xattrs.of(inode):
+        for key, value, is_written in xattrs:
             some = True
             name = key[INODE_KEY.size :]
-            if name in (acl.ACCESS, acl.DEFAULT) and not _is_acl(value):
+            if is_written and name in (acl.ACCESS, acl.DEFAULT) and not _is_acl(value):
                 text = f"its ACL {name.decode()} cannot be read: removed"
-                yield Problem(Kind.XATTR, inode, text, removal(key))
+                yield Problem(Kind.XATTR, inode, text, dropping(key))
         if some and not node.has_xattrs:
             text = "has extended attributes, its flags do not say so: set"
             yield Problem(Kind.XATTR, inode, text, fixing(inode, _flag_xattrs))
@@ -230,19 +288,26 @@ class _Contents:
 
     def _without_record(self, inode: int) -> Iterator[Problem]:
         live = removed = 0
-        for _, raw in self._dirents.of(inode):
+        for _, raw, _ in self._dirents.of(inode):
             if read_dirent(raw) is None:
                 removed += 1
             else:
                 live += 1
         size = blocks = 0
-        for key, extent in self._extents.of(inode):
+        for key, extent, _ in self._extents.of(inode):
             if live:
                 text = f"is a directory, and has the extent {key.hex()}: removed"
-                yield Problem(Kind.EXTENT, inode, text, removal(key))
+                yield Problem(Kind.EXTENT, inode, text, dropping(key))
             size = EXTENT_KEY.unpack(key)[2] * self._tree.extent_bytes + len(extent)
             blocks += blocks_of(len(extent))
-        if live:
+        if (live or size) and self._tree.fetched(inode) is not None:
+            yield Problem(
+                Kind.LOST_INODE,
+                inode,
+                "its record says that it was removed, and there is more of it: as it was fetched",
+                dropping(inode_key(inode)),
+            )
+        elif live:
             yield Problem(
                 Kind.LOST_INODE,
                 inode,
@@ -266,9 +331,9 @@ class _Contents:
             (self._links, Kind.LINK, "a further name"),
             (self._unlinked, Kind.UNLINKED, "a remark that it is unlinked"),
         ):
-            for key, _ in space.of(inode):
+            for key, *_ in space.of(inode):
                 text = f"is not there, and has {what}, {key.hex()}: removed"
-                yield Problem(kind, inode, text, removal(key))
+                yield Problem(kind, inode, text, dropping(key))
 
 
 def _measure(node: Node) -> None:
@@ -277,8 +342,19 @@ def _measure(node: Node) -> None:
     attributes.blocks = blocks_of(attributes.size) if node.is_regular else 0
 
 
+def _set_blocks(blocks: int) -> Callable[[Node], None]:
+    return lambda node: setattr(node.attributes, "blocks", blocks)
+
+
 def _mask_mode(node: Node) -> None:
     node.attributes.mode &= _MODE_MAX
+
+
+def _set_type(kind: int) -> Callable[[Node], None]:
+    def fix(node: Node) -> None:
+        node.attributes.mode = kind | stat.S_IMODE(node.attributes.mode)
+
+    return fix
 
 
 def _flag_extents(node: Node) -> None:
@@ -296,18 +372,6 @@ def _cut(key: bytes, length: int) -> Mend:
     return mend
 
 
-def _cutting_to_contents(inode: int, extent_bytes: int) -> Mend:
-    def mend(change: Change) -> None:
-        node = change.node(inode)
-        node.attributes.size = 0
-        for key, value in change.view.scan(extent_key(inode, 0), extent_key(inode + 1, 0)):
-            number = EXTENT_KEY.unpack(bytes(key))[2]
-            node.attributes.size = number * extent_bytes + min(len(value), extent_bytes)
-        change.store(node)
-
-    return mend
-
-
 def _is_acl(value: Buffer) -> bool:
     try:
         acl.ACL.unpack(bytes(value))
@@ -316,4 +380,4 @@ def _is_acl(value: Buffer) -> bool:
     return True
 
 
-__all__ = ["problems"]
+__all__ = ["problems", "stray"]

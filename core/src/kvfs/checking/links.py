@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
 
-from kvfs.checking.mending import further_names, leads_to, recount, removal, rescue
+from kvfs.checking.mending import (
+    NewInode,
+    dropping,
+    further_names,
+    leads_to,
+    recount,
+    removal,
+    rescue,
+)
 from kvfs.checking.problems import Kind, Mend, Problem
-from kvfs.checking.reading import Space, Tree, many, read_dirent, read_node
+from kvfs.checking.reading import Space, Tree, read_dirent, read_node
 from kvfs.files.change import Change
 from kvfs.files.nodes import LINKS_MAX, Node
 from kvfs.files.records import (
     LINK_KEY,
     NAME_IN_RECORD,
-    ROOT_INODE,
     dirent_key,
     link_key,
     unlinked_key,
@@ -32,9 +39,9 @@ _UNKNOWN, _ON_THE_WAY, _SEEN = range(3)
 class Links:
     """One pass, and the directories that it came by."""
 
-    def __init__(self, tree: Tree, new_number: Callable[[], int]) -> None:
+    def __init__(self, tree: Tree, new_inode: NewInode) -> None:
         self._tree = tree
-        self._new_number = new_number
+        self._new_inode = new_inode
         self._directories = array("Q")
         """In order."""
         self._parents = array("Q")
@@ -48,12 +55,11 @@ class Links:
             )
             records = inodes.each()
             while window := [
-                (inode, read_node(raw)) for inode, (_, raw) in islice(records, _WINDOW)
+                (inode, read_node(record.value)) for inode, record in islice(records, _WINDOW)
             ]:
                 nodes = [(inode, node) for inode, node in window if node is not None]
-                keys = [dirent_key(node.parent, node.slot) for _, node in nodes]
-                for (inode, node), raw in zip(nodes, many(tree, keys), strict=True):
-                    dirent = read_dirent(raw)
+                dirents = tree.dirents([(node.parent, node.slot) for _, node in nodes])
+                for (inode, node), dirent in zip(nodes, dirents, strict=True):
                     is_named = dirent is not None and dirent.inode == inode
                     yield from self._inode(inode, node, is_named)
         yield from self._loops()
@@ -61,22 +67,22 @@ class Links:
     def _inode(self, inode: int, node: Node, is_named: bool) -> Iterator[Problem]:
         first = (node.parent, node.slot)
         further = 0
-        for key, _ in self._links.of(inode):
+        for key, *_ in self._links.of(inode):
             _, _, parent, slot = LINK_KEY.unpack(key)
             is_one = (parent, slot) != first and self._tree.is_name_of(inode, parent, slot)
             if is_one and not node.is_directory:
                 further += 1
             else:
-                text = f"speaks of a further name at slot {slot:#x} of {parent}: there is none"
+                text = f"speaks of a further name at slot {slot:#x} of {parent:#x}: there is none"
                 yield Problem(Kind.LINK, inode, text, removal(key))
         unlinked = any(True for _ in self._unlinked.of(inode))
         entries = below = 0
-        for _, raw in self._dirents.of(inode):
+        for _, raw, _ in self._dirents.of(inode):
             dirent = read_dirent(raw)
             if dirent is not None:
                 entries += 1
                 below += raw[_TYPE_IN_RECORD] == _TO_DIRECTORY
-        if inode == ROOT_INODE:
+        if inode == self._tree.root:
             is_named = True
         elif not is_named and further:
             text = f"points back to no name of it, and has {further} others: one of them taken"
@@ -104,12 +110,16 @@ class Links:
                 yield Problem(Kind.LINK_COUNT, inode, text, recount(inode))
             return
         what = f"the directory, with {entries} names in it," if node.is_directory else "it"
-        yield Problem(
-            Kind.ORPHAN,
-            inode,
-            f"{what} has no name: put into lost+found",
-            rescue(inode, self._tree.owner, self._new_number),
-        )
+        if self._tree.is_hidden_name(inode, node.parent, node.slot):
+            text = f"{what} has a name that is said to be removed: as it was fetched again"
+            name = dirent_key(node.parent, node.slot)
+            yield Problem(Kind.ORPHAN, inode, text, dropping(name))
+            return
+        text = f"{what} has no name: put into lost+found"
+        yield Problem(Kind.ORPHAN, inode, text, self._rescue(inode))
+
+    def _rescue(self, inode: int) -> Mend:
+        return rescue(inode, self._tree.root, self._tree.owner, self._new_inode)
 
     # -- loops -------------------------------------------------------------------------------------
 
@@ -124,7 +134,7 @@ class Links:
                 states[at] = _ON_THE_WAY
                 way.append(at)
                 # The root ends the way; so does what has no name, and was named for that.
-                at = None if directories[at] == ROOT_INODE else self._find(parents[at])
+                at = None if directories[at] == self._tree.root else self._find(parents[at])
             if at is not None and states[at] == _ON_THE_WAY:
                 inode = directories[at]
                 size = len(way) - way.index(at)
@@ -133,7 +143,7 @@ class Links:
                     inode,
                     f"is one of {size} directories that are in one another, and not in the root: "
                     "put into lost+found",
-                    rescue(inode, self._tree.owner, self._new_number),
+                    self._rescue(inode),
                 )
             for each in way:
                 states[each] = _SEEN

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from kvfs.checking.problems import Mend
 from kvfs.checking.reading import read_dirent, read_node
 from kvfs.files.change import Change
+from kvfs.files.contents import blocks_of
 from kvfs.files.naming import DIRECTORY_BYTES
 from kvfs.files.nodes import LINKS_MAX, Node
 from kvfs.files.records import (
     FIRST_SLOT,
     LAST_SLOT,
     LINK_KEY,
-    ROOT_INODE,
+    NUMBER_BITS,
     Attributes,
     InodeFlag,
     dirent_key,
@@ -26,10 +27,18 @@ from kvfs.kv import prefix_end
 
 LOST_AND_FOUND = b"lost+found"
 
+NewInode = Callable[[int], int]
+"""A number, for an inode of a tree, that no other ever had."""
+
 
 def removal(key: bytes) -> Mend:
-    """Remove one record."""
+    """Let one record not be there any more."""
     return lambda change: change.delete(key)
+
+
+def dropping(key: bytes) -> Mend:
+    """Remove what was written under a key; what was fetched under it, if anything, shows again."""
+    return lambda change: change.discard(key)
 
 
 def fixing(inode: int, fix: Callable[[Node], None]) -> Mend:
@@ -49,26 +58,25 @@ def fixing(inode: int, fix: Callable[[Node], None]) -> Mend:
 def removal_of_names(inode: int) -> Mend:
     """Remove everything in a directory that is not there."""
 
-    def mend(change: Change) -> None:
-        low, high = dirent_key(inode, 0), prefix_end(dirent_key(inode, 0)[:9])
-        for key, _ in change.view.scan(low, high):
-            change.delete(bytes(key))
-
-    return mend
+    low = dirent_key(inode, 0)
+    return lambda change: change.discard_range(low, prefix_end(low[:9]) or low)
 
 
 # -- made anew -------------------------------------------------------------------------------------
 
 
-def make_directory(inode: int, owner: tuple[int, int], *, mode: int = 0o700) -> Mend:
-    """Make the record of a directory; a name that leads to it is found later."""
+def make_directory(
+    inode: int, owner: tuple[int, int], *, mode: int = 0o700, place: tuple[int, int] = (0, 0)
+) -> Mend:
+    """Make the record of a directory.
+
+    :param place: of its name; a name that leads to it is found later.
+    """
 
     def mend(change: Change) -> None:
         node = _new(change, inode, stat.S_IFDIR | mode, owner)
         node.attributes.size = DIRECTORY_BYTES
-        node.attributes.nlink = 2
-        if inode == ROOT_INODE:
-            node.parent = ROOT_INODE
+        node.parent, node.slot = place
         node.attributes.nlink = count_links(change, node)
         change.store(node)
 
@@ -83,6 +91,38 @@ def make_file(inode: int, size: int, blocks: int, owner: tuple[int, int]) -> Men
         node.flags |= InodeFlag.EXTENTS
         node.attributes.size = size
         node.attributes.blocks = blocks
+        change.store(node)
+
+    return mend
+
+
+def fit_to_contents(inode: int, extent_bytes: int, size_min: int = 0) -> Mend:
+    """Have a file be as large as the extents that there are.
+
+    :param size_min: it is not to be smaller.
+    """
+
+    def mend(change: Change) -> None:
+        node = change.node(inode)
+        attributes = node.attributes
+        attributes.size, attributes.blocks = size_min, 0
+        for number, extent in change.extents(node, 0):
+            length = min(len(extent), extent_bytes)
+            attributes.size = max(attributes.size, number * extent_bytes + length)
+            attributes.blocks += blocks_of(length)
+        node.flags |= InodeFlag.EXTENTS
+        node.content = b""
+        change.store(node)
+
+    return mend
+
+
+def cut_off(inode: int, number: int) -> Mend:
+    """Let a file not have what was fetched of it from an extent on."""
+
+    def mend(change: Change) -> None:
+        node = change.node(inode)
+        change.cut(node, number)
         change.store(node)
 
     return mend
@@ -169,11 +209,14 @@ def settle(inode: int, parent: int, slot: int) -> Mend:
 # -- lost and found --------------------------------------------------------------------------------
 
 
-def rescue(inode: int, owner: tuple[int, int], new_number: Callable[[], int]) -> Mend:
-    """Give an inode a name in ``lost+found``, in place of the one that it points back to."""
+def rescue(inode: int, root: int, owner: tuple[int, int], new_inode: NewInode) -> Mend:
+    """Give an inode a name in ``lost+found``, in place of the one that it points back to.
+
+    :param root: of its tree.
+    """
 
     def mend(change: Change) -> None:
-        lost = _lost_and_found(change, inode, owner, new_number)
+        lost = _lost_and_found(change, inode, root, owner, new_inode)
         node = change.node(inode)
         if leads_to(change, inode, node.parent, node.slot):
             change.remove_name(node.parent, node.slot)
@@ -201,34 +244,38 @@ def rescue(inode: int, owner: tuple[int, int], new_number: Callable[[], int]) ->
 
 
 def _lost_and_found(
-    change: Change, rescued: int, owner: tuple[int, int], new_number: Callable[[], int]
+    change: Change, rescued: int, root: int, owner: tuple[int, int], new_inode: NewInode
 ) -> Node:
     """The directory; made if there is none that can be used."""
     name = LOST_AND_FOUND
     while True:
-        slot, inode = change.find(ROOT_INODE, name)
+        slot, inode = change.find(root, name)
         if inode is None:
             break
         node = read_node(change.get(inode_key(inode)))
         if node is not None and node.is_directory and inode != rescued:
             return change.node(inode)
         name += b"~"
-    root = change.node(ROOT_INODE)
-    made = _new(change, new_number(), stat.S_IFDIR | 0o700, owner)
+    top = change.node(root)
+    made = _new(change, new_inode(root >> NUMBER_BITS), stat.S_IFDIR | 0o700, owner)
     made.attributes.size = DIRECTORY_BYTES
     made.attributes.nlink = 2
-    made.parent, made.slot = ROOT_INODE, slot
-    root.gain_subdirectory()
-    root.modified(change.now_ns)
-    change.put_name(ROOT_INODE, slot, name, made)
+    made.parent, made.slot = root, slot
+    top.gain_subdirectory()
+    top.modified(change.now_ns)
+    change.put_name(root, slot, name, made)
     change.store(made)
-    change.store(root)
+    change.store(top)
     return made
 
 
 __all__ = [
     "LOST_AND_FOUND",
+    "NewInode",
     "count_links",
+    "cut_off",
+    "dropping",
+    "fit_to_contents",
     "fixing",
     "further_names",
     "leads_to",

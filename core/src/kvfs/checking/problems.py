@@ -18,13 +18,19 @@ class Kind(StrEnum):
 
     STRAY = "stray"
     """A record under a key that means nothing here."""
+    MARK = "mark"
+    """Says that something fetched is not there any more, which never was there."""
+    WRITTEN = "written"
+    """What says that a tarball was written to is missing, or is of none."""
+    NOT_CHECKED = "not-checked"
+    """A tarball that was written to cannot be fetched."""
     COUNTER = "counter"
     """The next inode number was given out before."""
     ROOT = "root"
     INODE = "inode"
     """An inode record that cannot be read, or contradicts itself."""
     LOST_INODE = "lost-inode"
-    """Names or contents of an inode that is not there."""
+    """Names or contents of an inode that is not there, or not as they need it."""
     CONTENT = "content"
     """Small contents or a link target, or the size of them."""
     EXTENT = "extent"
@@ -59,8 +65,11 @@ class Problem:
     kind: Kind
     inode: int | None
     text: str
-    """What is wrong with what, and what mending it does."""
-    mend: Mend = attrs.field(eq=False, repr=False)
+    """What is wrong with what; behind its last colon, what mending it does."""
+    mend: Mend | None = attrs.field(eq=False, repr=False)
+    """``None``: nothing can be done here."""
+    path: bytes | None = None
+    """Of the inode, in the volume, where its names lead up to the root."""
 
 
 __all__ = ["Kind", "Mend", "Problem"]

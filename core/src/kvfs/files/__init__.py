@@ -5,6 +5,7 @@ from kvfs.files.change import Refused
 from kvfs.files.contents import Contents
 from kvfs.files.files import Dirent, Files, NotResident, Residency, StatFS
 from kvfs.files.following import Following, Order, Place
+from kvfs.files.locks import LAST_BYTE, Lock, Space
 from kvfs.files.names import ChainTooLong, NameHash, locate
 from kvfs.files.naming import Caller
 from kvfs.files.records import Attributes
@@ -13,6 +14,7 @@ from kvfs.files.writing import WritableFiles
 from kvfs.kv import Buffer
 
 __all__ = [
+    "LAST_BYTE",
     "Attributes",
     "Buffer",
     "Caller",
@@ -22,6 +24,7 @@ __all__ = [
     "Dirent",
     "Files",
     "Following",
+    "Lock",
     "NameHash",
     "NotResident",
     "Order",
@@ -29,6 +32,7 @@ __all__ = [
     "References",
     "Refused",
     "Residency",
+    "Space",
     "StatFS",
     "WritableFiles",
     "locate",

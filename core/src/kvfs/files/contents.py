@@ -10,15 +10,14 @@ import errno
 import os
 from collections.abc import Iterator
 
-from kvfs.files.change import Change, Refused
+from kvfs.files.change import FEW, Change, Refused
 from kvfs.files.nodes import Node
-from kvfs.files.records import EXTENT_KEY, InodeFlag, extent_key
+from kvfs.files.overlay import Overlay, scan_extents
+from kvfs.files.records import InodeFlag, extent_key
 from kvfs.kv import Buffer, Readable
 
 BLOCK_BYTES = 512
 _EXTENTS_MAX = 1 << 32
-_FEW = 64
-"""So many extents are named one by one; more are removed as a range."""
 
 
 def blocks_of(size: int) -> int:
@@ -89,16 +88,23 @@ class Contents:
             self._remove(change, node, number)
         attributes.size = size
 
-    def zero(self, change: Change, node: Node, offset: int, length: int) -> None:
-        """Let a range of the file read as zeros; extents that lie within it are given back."""
+    def zero(self, change: Change, node: Node, offset: int, length: int) -> int:
+        """Let a range of the file read as zeros; extents that lie within it are given back.
+
+        :returns: up to where that is done: what lies over something below has to name each extent,
+            and one change names few.
+        """
         attributes = node.attributes
-        stop = min(offset + length, attributes.size)
+        end = offset + length
+        stop = min(end, attributes.size)
         if stop <= offset:
-            return
+            return end
         if not node.has_extents:
             content = node.content
             node.content = b"".join((content[:offset], bytes(stop - offset), content[stop:]))
-            return
+            return end
+        if change.is_laid_over and (reached := self._reach(change, node, offset, stop)) < stop:
+            end = stop = reached
         first, low = divmod(offset, self._extent_bytes)
         last, high = divmod(stop, self._extent_bytes)
         if high and stop == attributes.size:
@@ -111,13 +117,22 @@ class Contents:
         if first < last:
             attributes.blocks -= self._stored(change, node, first, last)
             self._remove(change, node, first, last)
+        return end
+
+    def _reach(self, change: Change, node: Node, offset: int, stop: int) -> int:
+        """How far a change gets that names each extent of a range."""
+        first, last = offset // self._extent_bytes, -(-stop // self._extent_bytes)
+        for count, (number, _) in enumerate(change.extents(node, first, last)):
+            if count == FEW:
+                return number * self._extent_bytes
+        return stop
 
     def remove(self, change: Change, node: Node) -> None:
         """Give all of it back."""
         if node.has_extents:
             self._remove(change, node, 0)
 
-    def seek(self, view: Readable, node: Node, offset: int, whence: int) -> int:
+    def seek(self, view: Readable | Overlay, node: Node, offset: int, whence: int) -> int:
         """Where the next data (``SEEK_DATA``) or hole (``SEEK_HOLE``) begins, from ``offset`` on.
 
         :raises Refused: there is none, or ``offset`` lies behind the end.
@@ -135,14 +150,14 @@ class Contents:
             raise Refused(errno.ENXIO, f"no data behind {offset}")
         return min(offset, size)
 
-    def _data(self, view: Readable, node: Node, offset: int) -> Iterator[tuple[int, int]]:
+    def _data(self, view: Readable | Overlay, node: Node, offset: int) -> Iterator[tuple[int, int]]:
         """The ranges that hold data, from the one at or behind ``offset`` on."""
         if not node.has_extents:
             yield 0, node.attributes.size
             return
         first = offset // self._extent_bytes
-        for key, extent in view.scan(extent_key(node.inode, first), _end(node.inode)):
-            base = EXTENT_KEY.unpack(bytes(key))[2] * self._extent_bytes
+        for number, extent in scan_extents(view, node.inode, node.cut, first):
+            base = number * self._extent_bytes
             if base + len(extent) > offset:
                 yield base, base + len(extent)
 
@@ -177,7 +192,7 @@ class Contents:
         key = extent_key(node.inode, number)
         old: Buffer = b""
         if number * self._extent_bytes < size:
-            old = change.peek(key) or b""
+            old = change.extent(node, number)
         high = low + len(piece)
         before = blocks_of(len(old))
         if low == 0 and high >= len(old):
@@ -189,7 +204,7 @@ class Contents:
 
     def _clear(self, change: Change, node: Node, number: int, low: int, high: int) -> None:
         """Let a part of an extent read as zeros: what is a hole already stays one."""
-        old = change.peek(extent_key(node.inode, number)) or b""
+        old = change.extent(node, number)
         if high >= len(old):
             self._trim(change, node, number, low)
         else:
@@ -198,8 +213,8 @@ class Contents:
     def _trim(self, change: Change, node: Node, number: int, length: int) -> None:
         """Cut an extent off."""
         key = extent_key(node.inode, number)
-        old = change.peek(key)
-        if old is not None and len(old) > length:
+        old = change.extent(node, number)
+        if len(old) > length:
             node.attributes.blocks -= blocks_of(len(old)) - blocks_of(length)
             if length:
                 change.put(key, bytes(old[:length]))
@@ -212,21 +227,22 @@ class Contents:
     def _stored(self, change: Change, node: Node, first: int, stop: int | None = None) -> int:
         """The blocks that the extents from ``first`` up to ``stop`` take."""
         stop = self._last(node) if stop is None else stop
-        if stop - first <= _FEW:
-            return sum(
-                blocks_of(len(change.peek(extent_key(node.inode, number)) or b""))
-                for number in range(first, stop)
-            )
-        low = extent_key(node.inode, first)
-        high = extent_key(node.inode, stop) if stop < _EXTENTS_MAX else _end(node.inode)
-        return sum(blocks_of(len(extent)) for _, extent in change.view.scan(low, high))
+        if stop - first <= FEW:
+            return sum(blocks_of(len(change.extent(node, number))) for number in range(first, stop))
+        return sum(blocks_of(len(extent)) for _, extent in change.extents(node, first, stop))
 
     def _remove(self, change: Change, node: Node, first: int, stop: int | None = None) -> None:
         """Remove the extents from ``first`` up to ``stop``."""
-        stop = self._last(node) if stop is None else stop
-        if stop - first <= _FEW:
-            for number in range(first, stop):
+        if stop is None:
+            stop = self._last(node)
+            change.cut(node, first)
+        elif change.is_laid_over:
+            for number, _ in change.extents(node, first, stop):
                 change.delete(extent_key(node.inode, number))
+            return
+        if stop - first <= FEW:
+            for number in range(first, stop):
+                change.discard(extent_key(node.inode, number))
             return
         high = extent_key(node.inode, stop) if stop < _EXTENTS_MAX else _end(node.inode)
         change.batch.delete_range(extent_key(node.inode, first), high)

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
+from struct import Struct
 from typing import NamedTuple, Protocol
 
 import attrs
 
 from kvfs.errors import Corrupt, Invalid, Kind, KVFSError, NotFound, Stale
 from kvfs.files.names import NameHash, locate
+from kvfs.files.overlay import Overlay, get_extents
 from kvfs.files.records import (
     ATTR_IN_DIRENT,
     ATTR_OUT_BYTES,
@@ -39,6 +41,7 @@ from kvfs.files.records import (
     FOREVER_S,
     LAST_SLOT,
     NAME_IN_RECORD,
+    NAMESPACE_VALID_S,
     NUMBER_BITS,
     OWN_TREE_MAX,
     ROOT_INODE,
@@ -48,8 +51,8 @@ from kvfs.files.records import (
     DirentRecord,
     InodeFlag,
     InodeRecord,
+    cut_of,
     dirent_key,
-    extent_key,
     inode_key,
     is_root,
     xattr_key,
@@ -63,13 +66,18 @@ VIEW_CALLS_MAX = 100
 
 A view that stays keeps the engine from using the pages again that an eviction frees."""
 _SEALS_KEPT = 4096
+# How long the kernel may believe an entry and its attributes: entry_valid to attr_valid_nsec.
 _NOT_VALID = bytes(24)
+_BRIEFLY = Struct("<QQII").pack(NAMESPACE_VALID_S, NAMESPACE_VALID_S, 0, 0)
 _OWN = OWN_TREE_MAX
 # Plain integers: arithmetic with the enumerations themselves costs a microsecond each.
 _SHARED = DirentFlag.SHARED.value
 _REMOVED = DirentFlag.REMOVED.value
 _EXTENTS = InodeFlag.EXTENTS.value
 _XATTRS = InodeFlag.XATTRS.value
+
+
+View = ReadView | Overlay
 
 
 class NotResident(KVFSError):
@@ -93,11 +101,18 @@ class Residency(Protocol):
         """What tells this sealing of a tree from every other; ``None``: it is not sealed now.
 
         While it is the same, everything of the tree is in the store.
+
+        :raises NotResident: it was written to, and is not whole now: what is in the sealed store is
+            not what the tree holds.
         """
         ...
 
     def is_current(self, tree: int) -> bool:
         """Is it the version that the tarball has now?  Else it will never be there again."""
+        ...
+
+    def is_written(self, seal: bytes) -> bool:
+        """Was a tree written to since it was fetched, by what :meth:`seal` told of it?"""
         ...
 
 
@@ -132,6 +147,11 @@ class Files:
     :raises NotFound: (methods that take an inode) there is no such inode.
     """
 
+    _kept_s = NAMESPACE_VALID_S
+    """How long the kernel may believe what can still change; 0: it has to ask each time."""
+    _counts = False
+    """Is :meth:`_given` to be called?"""
+
     def __init__(
         self,
         state: KVStore,
@@ -153,6 +173,8 @@ class Files:
         self._calls_left = 0
         # Trees that were sealed at the instant that the view of the sealed store shows.
         self._settled: set[int] = set()
+        # Those that were sealed, and over which something was laid.
+        self._written: set[int] = set()
         # Seals that held before that instant.
         self._seals: dict[int, bytes] = {}
 
@@ -163,6 +185,7 @@ class Files:
         view = self._views[which]
         if which:
             self._settled.clear()
+            self._written.clear()
             self._calls_left = VIEW_CALLS_MAX
         if view is None:
             view = self._views[which] = self._stores[which].snapshot()
@@ -170,14 +193,23 @@ class Files:
             view.refresh()
         return view
 
-    def _enter(self, tree: int) -> ReadView:
-        """A view of the sealed store; the tree is whole in it if it is in ``_settled``."""
+    def _enter(self, tree: int) -> View:
+        """A view of the sealed store; the tree is whole in it if it is in ``_settled``.
+
+        Of a tree that was written to, a view of what was, over the sealed store.
+        """
         if tree in self._settled and self._calls_left > 0:
             self._calls_left -= 1
             view = self._views[1]
             assert view is not None
             return view
-        return self._look(tree)
+        view = self._look(tree)
+        return Overlay(self._view(0), view) if tree in self._written else view
+
+    def records(self, inode: int) -> View:
+        """A view of where the records of an inode are, valid until the next call."""
+        tree = inode >> NUMBER_BITS
+        return self._view(0) if tree <= _OWN or is_root(inode) else self._enter(tree)
 
     def _look(self, tree: int) -> ReadView:
         """Take a view if need be, and find out whether the tree is whole in it.
@@ -190,16 +222,18 @@ class Files:
         for _ in range(2):
             if seal is None:
                 view = None
-                seal = self._residency.seal(tree)
+                seal = self._seal(tree)
             if view is None:
                 view = self._view(1)
             if seal is None:
                 break
-            if self._residency.seal(tree) == seal:
+            if self._seal(tree) == seal:
                 if len(self._seals) >= _SEALS_KEPT:
                     self._seals.clear()
                 self._seals[tree] = seal
-                if self._is_instant:
+                if self._residency.is_written(seal):
+                    self._written.add(tree)
+                elif self._is_instant:
                     self._settled.add(tree)
                 break
             self._seals.pop(tree, None)
@@ -207,14 +241,21 @@ class Files:
         assert view is not None
         return view
 
+    def _seal(self, tree: int) -> bytes | None:
+        try:
+            return self._residency.seal(tree)
+        except NotResident:
+            self.close()  # for the sake of the ingest: see _absent()
+            raise
+
     def _is_whole(self, tree: int) -> bool:
         """Was the tree whole in all that was read since :meth:`_enter`?"""
         if tree in self._settled or tree <= _OWN:
             return True
         if self._is_instant:
-            return False
+            return tree in self._written
         seal = self._seals.get(tree)
-        return seal is not None and self._residency.seal(tree) == seal
+        return seal is not None and self._seal(tree) == seal
 
     def _absent(self, tree: int) -> KVFSError:
         """Why something of a tree that is not whole is not there."""
@@ -228,26 +269,27 @@ class Files:
     def close(self) -> None:
         """Let go of the engine's read views; the next call takes new ones."""
         self._settled.clear()
+        self._written.clear()
         self._calls_left = 0
         for which, view in enumerate(self._views):
             if view is not None:
                 self._views[which] = None
                 view.close()
 
-    def _inode(self, inode: int) -> tuple[Buffer, bool]:
-        """The record of an inode, and whether its attributes may be believed as they stand."""
+    def _believes(self, tree: int) -> bool:
+        """May the kernel believe of a tree what its records say, for as long as they say?"""
+        return tree in self._settled or (tree <= _OWN and self._kept_s > 0)
+
+    def _inode(self, inode: int) -> tuple[Buffer, View]:
+        """The record of an inode, and the view that has it."""
         tree = inode >> NUMBER_BITS
-        if tree <= _OWN or is_root(inode):
-            record = self._view(0).get(inode_key(inode))
-            if record is not None:
-                return record, True
-            if tree > _OWN and not self._residency.is_current(tree):
-                raise self._absent(tree)
-            raise NotFound(f"there is no inode {inode:#x}")
-        record = self._enter(tree).get(inode_key(inode))
+        view = self.records(inode)
+        record = view.get(inode_key(inode))
         if record is not None:
-            return record, tree in self._settled
-        if self._is_whole(tree):
+            return record, view
+        if is_root(inode) and tree > _OWN and not self._residency.is_current(tree):
+            raise self._absent(tree)
+        if is_root(inode) or self._is_whole(tree):
             raise NotFound(f"there is no inode {inode:#x}")
         raise self._absent(tree)
 
@@ -262,37 +304,49 @@ class Files:
             if self._is_whole(tree):
                 return None
             raise self._absent(tree)
-        settled = tree in self._settled or tree <= _OWN
+        stamp = None if tree in self._settled else self._stamp(tree)
         if record[-1] & _SHARED:
-            return self._shared_entry(view, record, settled, tree)
-        if settled:
+            return self._shared_entry(view, record, stamp, tree)
+        if stamp is None:
             return record[:ENTRY_OUT_BYTES]
-        return b"".join((record[:16], _NOT_VALID, record[40:ENTRY_OUT_BYTES]))
+        return b"".join((record[:16], stamp, record[40:ENTRY_OUT_BYTES]))
+
+    def _stamp(self, tree: int) -> bytes | None:
+        """How long the kernel may believe what is in a tree; ``None``: as its records say."""
+        if self._believes(tree):
+            return None
+        # By whom it was written to, it may be changed again, and this kernel is not told.
+        return _BRIEFLY if tree in self._written else _NOT_VALID
 
     def _shared_entry(
-        self, view: ReadView, record: Buffer, settled: bool, tree: int
+        self, view: View, record: Buffer, stamp: bytes | None, tree: int
     ) -> bytes | None:
         """The entry of a dirent whose attributes are in its inode; ``None``: just removed."""
         number = int.from_bytes(record[:8], "little")
         inode = view.get(inode_key(number))
         if inode is None:
-            if tree <= _OWN and not self._stores[0].capability.snapshot:
+            if self._is_live(view):
                 return None
             # Records come and go so that a dirent's inode is there at every instant.
             if self._is_instant or self._is_whole(tree):
                 raise Corrupt(f"a dirent names inode {bytes(record[:8]).hex()}, which is not there")
             raise self._absent(tree)
-        self._given(number)
         return b"".join(
             (
                 record[:16],
-                record[16:40] if settled else _NOT_VALID,
+                record[16:40] if stamp is None else stamp,
                 inode[VALIDITY.size : ATTR_OUT_BYTES],
             )
         )
 
-    def _given(self, inode: int) -> None:
-        """The kernel is given an entry of this inode, in answer to a look-up or a listing."""
+    def _is_live(self, view: View) -> bool:
+        """Does a view show what changes between two reads of it?"""
+        if view is not self._views[0] and not isinstance(view, Overlay):
+            return False
+        return not self._stores[0].capability.snapshot
+
+    def _given(self, record: Buffer) -> None:
+        """The kernel is given an entry of what a dirent leads to, in answer to a listing."""
 
     def negative_timeout_s(self, parent: int) -> int:
         """How many seconds the absence of a name in ``parent`` may be believed.
@@ -303,10 +357,12 @@ class Files:
 
     def getattr(self, inode: int) -> Buffer:
         """The attributes as ``struct fuse_attr_out`` (104 bytes)."""
-        record, settled = self._inode(inode)
-        if settled:
+        record, _ = self._inode(inode)
+        tree = inode >> NUMBER_BITS
+        if tree in self._settled or self._believes(tree) or (is_root(inode) and self._kept_s > 0):
             return record[:ATTR_OUT_BYTES]
-        return b"".join((bytes(VALIDITY.size), record[VALIDITY.size : ATTR_OUT_BYTES]))
+        valid_s = NAMESPACE_VALID_S if tree in self._written else 0
+        return b"".join((VALIDITY.pack(valid_s, 0, 0), record[VALIDITY.size : ATTR_OUT_BYTES]))
 
     def readdir(self, inode: int, cookie: int, size: int, plus: bool) -> list[Buffer]:
         """Entries behind ``cookie`` as ``fuse_dirent`` or ``fuse_direntplus``, at most ``size``.
@@ -326,6 +382,10 @@ class Files:
         start = dirent_key(inode, max(cookie + 1, FIRST_SLOT))
         stop = dirent_key(inode, LAST_SLOT)
         first = 0 if plus else DIRENT_IN_RECORD
+        counts = plus and self._counts
+        # What a listing of a whole tree shows is true, whether it was at an instant or not.
+        may_change = tree in self._written or tree <= _OWN
+        stamp = self._stamp(tree) if may_change else None
         for _, record in view.scan(start, stop):
             flags = record[-1]
             if flags & _REMOVED:
@@ -334,11 +394,16 @@ class Files:
             if size < 0:
                 break
             if plus and flags & _SHARED:
-                entry = self._shared_entry(view, record, True, tree)
-                if entry is not None:
-                    replies += (entry, record[ENTRY_OUT_BYTES:-2])
-            else:
+                entry = self._shared_entry(view, record, stamp, tree)
+                if entry is None:
+                    continue
+                replies += (entry, record[ENTRY_OUT_BYTES:-2])
+            elif stamp is None or not plus:
                 replies.append(record[first:-2])
+            else:
+                replies += (record[:16], stamp, record[40:-2])
+            if counts:
+                self._given(record)
         if not self._is_instant and not self._is_whole(tree):
             raise self._absent(tree)
         return replies
@@ -362,25 +427,30 @@ class Files:
     def read(self, inode: int, offset: int, size: int) -> list[Buffer]:
         """Contents from ``offset``, short only at the end of the file."""
         tree = inode >> NUMBER_BITS
-        record = self._enter(tree).get(inode_key(inode)) if tree > _OWN else None
-        if record is None:
-            record, _ = self._inode(inode)
+        record = view = None
+        if tree > _OWN:
+            view = self._enter(tree)
+            record = view.get(inode_key(inode))
+        if record is None or view is None:
+            record, view = self._inode(inode)
         if record[FLAGS_IN_INODE] & _EXTENTS:
-            return self._read_extents(inode, record, offset, size)
+            return self._read_extents(inode, record, view, offset, size)
         start = CONTENT_IN_INODE + offset
         return [record[start : start + size]]
 
-    def _read_extents(self, inode: int, record: Buffer, offset: int, size: int) -> list[Buffer]:
+    def _read_extents(
+        self, inode: int, record: Buffer, view: View, offset: int, size: int
+    ) -> list[Buffer]:
         length = int.from_bytes(record[VALIDITY.size + 8 : VALIDITY.size + 16], "little")
         stop = min(offset + size, length)
         if offset >= stop:
             return []
         extent_bytes = self._extent_bytes
         numbers = range(offset // extent_bytes, (stop - 1) // extent_bytes + 1)
-        view = self._views[0 if inode >> NUMBER_BITS <= _OWN else 1]
-        assert view is not None
         pieces: list[Buffer] = []
-        extents = view.get_many([extent_key(inode, number) for number in numbers])
+        extents = get_extents(view, inode, cut_of(record), numbers)
+        if None in extents and self._is_live(view) and view.get(inode_key(inode)) != record:
+            return self.read(inode, offset, size)  # removed or cut off meanwhile, and no hole
         # At an instant that has the inode, all its extents are there: what lacks is a hole.
         if not self._is_instant and None in extents:
             self._check_whole(inode)
@@ -423,15 +493,15 @@ class Files:
         self._check_xattrs(inode)
         return names
 
-    def _view_of_xattrs(self, inode: int) -> ReadView | None:
+    def _view_of_xattrs(self, inode: int) -> View | None:
         """Where the extended attributes of an inode are; ``None`` if it has none."""
-        record, _ = self._inode(inode)
+        record, view = self._inode(inode)
         if not record[FLAGS_IN_INODE] & _XATTRS:
             return None
         if is_root(inode) and inode != ROOT_INODE:
             return self._enter(inode >> NUMBER_BITS)
         # The view that has the inode, since that has its attributes too.
-        return self._views[0 if inode >> NUMBER_BITS <= _OWN else 1]
+        return view
 
     def _check_xattrs(self, inode: int) -> None:
         # The inode of a tarball's root is in the other store, and there while the tarball is not.

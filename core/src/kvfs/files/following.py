@@ -8,6 +8,7 @@ scan of the sealed store, but for names, whose directory has to be sorted once.
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable, Container
 from enum import Enum
 from struct import Struct
 from typing import NamedTuple
@@ -67,10 +68,22 @@ class Place(NamedTuple):
 
 
 class Following:
-    """Reads the sealed store ahead of a reader.  Used by one thread at a time."""
+    """Reads the sealed store ahead of a reader.  Used by one thread at a time.
 
-    def __init__(self, sealed: KVStore) -> None:
+    :param without: the trees that are written to here, so that their contents may be others; it may
+        grow at any time.
+    :param is_written: was a tree written to before, or elsewhere?
+    """
+
+    def __init__(
+        self,
+        sealed: KVStore,
+        without: Container[int] = (),
+        is_written: Callable[[int], bool] = lambda tree: False,
+    ) -> None:
         self._sealed = sealed
+        self._without = without
+        self._is_written = is_written
         self._view: ReadView | None = None
         self._sorted: dict[int, _Names] = {}
 
@@ -88,7 +101,9 @@ class Following:
         return self._view
 
     def place(self, inode: int) -> Place | None:
-        """Where a file stands, by the first of its names; ``None``: no such inode is here."""
+        """Where a file stands, by the first of its names; ``None``: not here, or it may change."""
+        if self._is_written(inode >> NUMBER_BITS):
+            return None
         record = self._fresh().get(inode_key(inode))
         if record is None:
             return None
@@ -97,8 +112,10 @@ class Following:
     def after(self, order: Order, place: Place, limit: int) -> list[Place]:
         """At most ``limit`` regular files that are not empty, behind ``place``.
 
-        Fewer also where they stand far apart.
+        Fewer also where they stand far apart; none where they may change.
         """
+        if self._is_written(place.inode >> NUMBER_BITS):
+            return []
         if order is Order.SLOT:
             return self._by_slot(place.parent, place.slot + 1, limit)
         if order is Order.NUMBER:
@@ -120,6 +137,8 @@ class Following:
 
         Looks at the instant of the call before; valid until the next call.
         """
+        if inode >> NUMBER_BITS in self._without:
+            return None
         view = self._view or self._fresh()
         record = view.get(inode_key(inode))
         if record is None or not _has_contents(record, VALIDITY.size):

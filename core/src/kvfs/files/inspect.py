@@ -20,6 +20,7 @@ import attrs
 
 from kvfs.errors import Invalid, KVFSError
 from kvfs.files.names import NameHash, locate
+from kvfs.files.overlay import TAG, TAGGED
 from kvfs.files.records import (
     CONTENT_IN_INODE,
     KEYSPACES,
@@ -33,7 +34,6 @@ from kvfs.files.records import (
     InodeRecord,
     decode_device,
     dirent_key,
-    is_root,
     tarball_of,
 )
 from kvfs.kv import Buffer, prefix_end
@@ -53,11 +53,13 @@ _PARTS: dict[str, tuple[tuple[str, int], ...]] = {
     "F": (("tarball", _U24),),
     "H": (("inode", _U64), ("parent", _U64), ("slot", _U64)),
     "I": (("inode", _U64),),
+    "K": (("inode", _U64),),
     "O": (("tarball", _U24), ("kind", _CHARACTER), ("id", _U32)),
     "P": (("tarball", _U24), ("number", _U32)),
     "T": (("tarball", _U24),),
     "U": (("inode", _U64),),
     "V": (("name", _NAME),),
+    "W": (("tarball", _U24),),
 }
 
 
@@ -177,18 +179,32 @@ def _part_text(name: str, part: int | bytes) -> str:
         return part.decode("utf-8", "surrogateescape")
     if name == "slot":
         return f"#{part}"
-    return _number(part) if name in ("inode", "parent") else str(part)
+    return inode_text(part) if name in ("inode", "parent") else str(part)
 
 
-def is_in_state(key: bytes) -> bool:
-    """Does a key belong to the store *state* (or else to *sealed*)?"""
+def may_lie_over(key: bytes) -> bool:
+    """May a record of the store *state* lie over one of *sealed*, or hide it?
+
+    See :mod:`kvfs.files.overlay`.
+    """
     parts = _split_key(key)
-    if parts is None:
+    if parts is None or chr(key[0]) not in "ADEHI":
         return False
-    letter, first = chr(key[0]), parts[0][1]
-    if letter in "ADEHI" and isinstance(first, int):
-        return tarball_of(first) == VOLUME_ID or (letter == "I" and is_root(first))
-    return letter in "TUV"
+    owner = parts[0][1]
+    return isinstance(owner, int) and tarball_of(owner) != VOLUME_ID
+
+
+def describe_above(key: bytes, value: Buffer) -> Fields:
+    """As :func:`describe`, of a record of *state* that may lie over one of *sealed*."""
+    if not may_lie_over(key):
+        return describe(key, value)
+    raw = bytes(value)
+    fields = describe(key, raw[: -len(TAG)] if key[0] in TAGGED else raw)
+    if not raw:
+        return [*fields[: len(_split_key(key) or ()) + 2], ("hides", "the record of sealed")]
+    if key[0] in TAGGED and not raw.endswith(TAG):
+        fields.append(("damaged", "does not end in the byte that tells it from one that hides"))
+    return fields
 
 
 # -- values ----------------------------------------------------------------------------------------
@@ -213,7 +229,7 @@ def describe(key: bytes, value: Buffer) -> Fields:
 
 def _dirent_fields(raw: bytes) -> Fields:
     record = DirentRecord.unpack(raw)
-    fields = [("name", _show(record.name)), ("inode", _number(record.inode))]
+    fields = [("name", _show(record.name)), ("inode", inode_text(record.inode))]
     fields += [("record slot", str(record.slot)), ("valid", f"{record.valid_s} s")]
     return [*fields, *attribute_fields(record.attributes), ("flags", _flags(record.flags))]
 
@@ -223,14 +239,16 @@ def _inode_fields(raw: bytes) -> Fields:
     fields = [
         ("valid", f"{record.valid_s} s"),
         *attribute_fields(record.attributes),
-        ("back pointer", f"D:{_number(record.parent)}:#{record.slot}"),
+        ("back pointer", f"D:{inode_text(record.parent)}:#{record.slot}"),
         ("flags", _flags(record.flags)),
     ]
     content = raw[CONTENT_IN_INODE:]
     if stat.S_ISLNK(record.attributes.mode):
         return [*fields, ("target", _show(content))]
+    if record.cut is not None:
+        fields.append(("cut", f"its extents in sealed end before number {record.cut}"))
     if record.flags & InodeFlag.EXTENTS:
-        return [*fields, ("contents", f"in extents, E:{_number(record.attributes.inode)}")]
+        return [*fields, ("contents", f"in extents, E:{inode_text(record.attributes.inode)}")]
     if stat.S_ISREG(record.attributes.mode):
         fields.append(("contents", f"{len(content):,} bytes in this record"))
     return fields
@@ -284,6 +302,15 @@ def _text_fields(raw: bytes) -> Fields:
     return [("value", _show(raw))]
 
 
+_WRITER = re.compile(rb"[0-9a-f]{32}")
+
+
+def _user_fields(raw: bytes) -> Fields:
+    if raw and not _WRITER.fullmatch(raw):
+        return [("damaged", f"{len(raw)} bytes that name no writer")]
+    return [("writer", _show(raw))] if raw else []
+
+
 def _no_fields(raw: bytes) -> Fields:
     return [("damaged", f"{len(raw)} bytes where there should be none")] if raw else []
 
@@ -295,11 +322,13 @@ _VALUES: dict[str, Callable[[bytes], Fields]] = {
     "F": _term_fields,
     "H": _no_fields,
     "I": _inode_fields,
+    "K": _json_fields,
     "O": _text_fields,
     "P": _json_fields,
     "T": _json_fields,
-    "U": _no_fields,
+    "U": _user_fields,
     "V": _volume_fields,
+    "W": _json_fields,
 }
 
 
@@ -319,8 +348,8 @@ def hexdump(data: Buffer) -> str:
 # -- how things are written ------------------------------------------------------------------------
 
 
-def _number(inode: int) -> str:
-    """An inode: those inside tarballs in hexadecimal, where the tarball's id can be seen."""
+def inode_text(inode: int) -> str:
+    """The number of an inode: in hexadecimal inside a tarball, whose id can be seen then."""
     return str(inode) if tarball_of(inode) == VOLUME_ID else f"{inode:#x}"
 
 
@@ -329,7 +358,7 @@ def _show_part(name: str, part: int | bytes) -> str:
         return _show(part)
     if name == "tarball":
         return f"{part} ({part:#08x})"
-    return _number(part) if name in ("inode", "parent") else str(part)
+    return inode_text(part) if name in ("inode", "parent") else str(part)
 
 
 def _show(text: bytes) -> str:

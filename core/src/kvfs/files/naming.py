@@ -143,7 +143,7 @@ class Naming:
         """Make a file that has no name."""
         node = self._born(change, inode, change.directory(parent), mode, caller)
         node.attributes.nlink = 0
-        change.put(unlinked_key(inode), b"")
+        change.put(unlinked_key(inode), self._references.user)
         change.store(node)
         return node
 
@@ -212,7 +212,7 @@ class Naming:
         if attributes.nlink:
             self._forget_link(change, node, parent, slot)
         elif node.inode in self._references:
-            change.put(unlinked_key(node.inode), b"")
+            change.put(unlinked_key(node.inode), self._references.user)
         else:
             self._erase(change, node)
             return
@@ -234,18 +234,19 @@ class Naming:
         self._contents.remove(change, node)
         if node.has_xattrs:
             prefix = xattr_key(node.inode, b"")
-            for key, _ in change.view.scan(prefix, prefix_end(prefix)):
-                change.delete(bytes(key))
+            change.discard_range(prefix, prefix_end(prefix) or prefix)
         if node.is_directory:
-            # What may be left there keeps places in chains of colliding names.
+            # What may be left there keeps places in chains of colliding names, or hides names.
             low, high = dirent_key(node.inode, FIRST_SLOT), dirent_key(node.inode, LAST_SLOT)
-            for key, _ in change.view.scan(low, high):
-                change.delete(bytes(key))
+            change.discard_range(low, high)
+        elif change.is_laid_over:  # what says of further names that they are gone
+            prefix = link_key(node.inode, 0, 0)[: -2 * 8]
+            change.discard_range(prefix, prefix_end(prefix) or prefix)
         change.delete(inode_key(node.inode))
 
-    def reclaim(self, change: Change, inode: int) -> None:
-        """Remove what has no name any more."""
-        if change.get(unlinked_key(inode)) is None:
+    def reclaim(self, change: Change, inode: int, user: bytes) -> None:
+        """Remove what has no name any more, if it is ``user`` who had it in use."""
+        if change.get(unlinked_key(inode)) != user:
             return
         change.delete(unlinked_key(inode))
         self._erase(change, change.node(inode))

@@ -34,6 +34,8 @@ class Node:
     slot: int
     """Where its name is; of one of several names, the others have ``H`` records."""
     flags: int = 0
+    cut: int | None = None
+    """From which number on the sealed extents of a file are not its any more."""
     content: bytes = b""
     """Small contents, or the target of a symbolic link."""
 
@@ -46,6 +48,7 @@ class Node:
             parent=found.parent,
             slot=found.slot,
             flags=int(found.flags),
+            cut=found.cut,
             content=bytes(record[CONTENT_IN_INODE:]),
         )
 
@@ -57,17 +60,17 @@ class Node:
             self.slot,
             valid_s=NAMESPACE_VALID_S,
             flags=self.flags,
+            cut=self.cut,
             content=self.content,
         )
 
-    def entry(self) -> bytes:
+    def entry(self, valid_s: int = NAMESPACE_VALID_S) -> bytes:
         """As ``struct fuse_entry_out``."""
-        valid_s = NAMESPACE_VALID_S
         return ENTRY.pack(self.inode, 0, valid_s, valid_s, 0, 0) + self.attributes.pack()
 
-    def attr_out(self) -> bytes:
+    def attr_out(self, valid_s: int = NAMESPACE_VALID_S) -> bytes:
         """As ``struct fuse_attr_out``."""
-        return VALIDITY.pack(NAMESPACE_VALID_S, 0, 0) + self.attributes.pack()
+        return VALIDITY.pack(valid_s, 0, 0) + self.attributes.pack()
 
     @property
     def inode(self) -> int:

@@ -3,7 +3,8 @@
 A volume has two stores of one engine.  *state* holds what exists nowhere else: the superblock, the
 catalogue, the directories above the tarballs, files that were written, and the root inode of each
 tarball.  *sealed* holds
-what can be fetched again: everything inside the tarballs.  The format version is in the superblock
+what can be fetched again: everything inside the tarballs.  What is changed inside a tarball is laid
+over that: see :mod:`kvfs.files.overlay`.  The format version is in the superblock
 and, as one byte, in the two records of the hot path.
 
 Keys are big-endian, so that they sort as meant.  Values on the hot path have the layout in which
@@ -52,6 +53,8 @@ OWN_TREE_MAX = (VOLUME_ID + 1 << EPOCH_BITS) - 1
 _ID_SPREAD = 6
 NUMBER_MAX = NUMBER_MASK - (1 << ID_BITS + _ID_SPREAD)
 """The last number that every tarball has room for: 2^32 - 2^30 - 1."""
+FIRST_MADE_NUMBER = 1 << NUMBER_BITS - 1
+"""Numbers from here on are of what was made inside a tarball after it was fetched."""
 
 
 def inode_of(tarball: int, number: int, epoch: int = 0) -> int:
@@ -83,6 +86,11 @@ def generation_of(epoch: int) -> int:
 def tarball_of(inode: int) -> int:
     """The id of the tarball that an inode belongs to; 0 for the volume itself."""
     return inode >> _ID_SHIFT
+
+
+def is_own_tree(tree: int) -> bool:
+    """Is it the tree of the volume itself, and no version of a tarball?"""
+    return tree <= OWN_TREE_MAX
 
 
 def is_own(inode: int) -> bool:
@@ -136,6 +144,17 @@ def unlinked_key(inode: int) -> bytes:
     return INODE_KEY.pack(b"U", inode)
 
 
+def locks_key(inode: int) -> bytes:
+    """``K`` inode: the locks on a file, of all mounts."""
+    return INODE_KEY.pack(b"K", inode)
+
+
+def inode_of_locks(key: Buffer) -> int:
+    """The inode in a :func:`locks_key`."""
+    inode: int = INODE_KEY.unpack(key)[1]
+    return inode
+
+
 def id_bytes(tarball: int) -> bytes:
     """A tarball id as it stands in keys: 3 bytes."""
     return tarball.to_bytes(3, "big")
@@ -161,6 +180,11 @@ def fence_key(tarball: int) -> bytes:
     return b"F" + id_bytes(tarball)
 
 
+def written_key(tarball: int) -> bytes:
+    """``W`` id: a tarball that was written to."""
+    return b"W" + id_bytes(tarball)
+
+
 def volume_key(name: str) -> bytes:
     """``V`` name: facts about the volume."""
     return b"V" + name.encode()
@@ -183,7 +207,7 @@ KEYSPACES = (
         "xattrs",
         "sealed; state for files that were written",
         "inode u64, name",
-        "the value, raw",
+        "the value, raw; over a tarball with a byte behind it",
     ),
     Keyspace(
         "D",
@@ -212,14 +236,16 @@ KEYSPACES = (
         "inodes",
         "sealed; state for roots and what belongs to no tarball",
         "inode u64",
-        "fuse_attr_out (104 bytes), parent u64, slot u64, version u8, flags u8, 6 zero bytes, "
-        "contents or link target",
+        "fuse_attr_out (104 bytes), parent u64, slot u64, version u8, flags u8, 2 zero bytes, "
+        "cut u32, contents or link target",
     ),
+    Keyspace("K", "locks", "state", "inode u64", "JSON"),
     Keyspace("O", "owners", "sealed", "id u24, 'u' or 'g', number u32", "the name, raw"),
     Keyspace("P", "problems", "sealed", "id u24, number u32", "JSON"),
     Keyspace("T", "catalogue", "state", "id u24", "JSON"),
-    Keyspace("U", "unlinked", "state", "inode u64", "empty"),
+    Keyspace("U", "unlinked", "state", "inode u64", "who has it, where several write"),
     Keyspace("V", "volume", "state", "name", "JSON"),
+    Keyspace("W", "written", "state", "id u24", "JSON"),
 )
 """The table of keyspaces; docs/reference is generated from it."""
 
@@ -263,7 +289,7 @@ ATTR = Struct("<" + _ATTR)
 ENTRY = Struct("<" + _ENTRY)
 DIRENT = Struct("<" + _DIRENT)
 DIRENTPLUS = Struct("<" + _ENTRY + _ATTR + _DIRENT)
-INODE = Struct("<QII" + _ATTR + "QQBB6x")
+INODE = Struct("<QII" + _ATTR + "QQBB2xI")
 VALIDITY = Struct("<QII")
 BACK_POINTER = Struct("<QQ")
 TERM = Struct(">Q")
@@ -276,6 +302,8 @@ NAME_IN_RECORD = DIRENTPLUS.size
 DIRENT_TRAILER_BYTES = 2
 BACK_POINTER_IN_INODE = ATTR_OUT_BYTES
 FLAGS_IN_INODE = INODE.size - 7
+CUT_IN_INODE = INODE.size - 4
+CUT = Struct("<I")
 CONTENT_IN_INODE = INODE.size
 
 assert (ENTRY_OUT_BYTES, ATTR_OUT_BYTES, DIRENTPLUS.size, INODE.size) == (128, 104, 152, 128)
@@ -419,18 +447,32 @@ _INODE_TAILS = tuple(bytes((FORMAT, flags)) + bytes(6) for flags in range(8))
 
 
 def pack_inode(
-    attr: bytes, parent: int, slot: int, *, valid_s: int, flags: int = 0, content: Buffer = b""
+    attr: bytes,
+    parent: int,
+    slot: int,
+    *,
+    valid_s: int,
+    flags: int = 0,
+    cut: int | None = None,
+    content: Buffer = b"",
 ) -> bytes:
-    """An inode record.  ``attr`` is a packed ``fuse_attr``."""
+    """An inode record.  ``attr`` is a packed ``fuse_attr``.
+
+    :param cut: of a file in a tarball that was written to: from this number on, the extents of the
+        sealed store are not its any more.
+    """
+    tail = _INODE_TAILS[flags]
+    if cut is not None:
+        tail = tail[:-4] + CUT.pack(cut + 1)
     return b"".join(
-        (
-            VALIDITY.pack(valid_s, 0, 0),
-            attr,
-            BACK_POINTER.pack(parent, slot),
-            _INODE_TAILS[flags],
-            content,
-        )
+        (VALIDITY.pack(valid_s, 0, 0), attr, BACK_POINTER.pack(parent, slot), tail, content)
     )
+
+
+def cut_of(record: Buffer) -> int | None:
+    """From which number on the sealed extents of a file are not its any more; ``None``: all are."""
+    stored: int = CUT.unpack_from(record, CUT_IN_INODE)[0]
+    return stored - 1 if stored else None
 
 
 @attrs.frozen(kw_only=True)
@@ -473,6 +515,8 @@ class InodeRecord:
     slot: int
     valid_s: int
     flags: InodeFlag
+    cut: int | None = None
+    """See :func:`pack_inode`."""
 
     @classmethod
     def unpack(cls, record: Buffer) -> Self:
@@ -486,4 +530,5 @@ class InodeRecord:
             slot=slot,
             valid_s=VALIDITY.unpack_from(record)[0],
             flags=InodeFlag(record[FLAGS_IN_INODE]),
+            cut=cut_of(record),
         )

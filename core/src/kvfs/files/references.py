@@ -18,12 +18,18 @@ class References:
     """Counts, two bytes for each inode that is near one that is counted.  Thread-safe.
 
     One that was given out more than 65,534 times is held until the end.
+
+    :param complete: ``False``: others gave out inodes before, and it is not known which.  So any
+        may be in use, until the kernel lets go of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, complete: bool = True) -> None:
+        self._complete = complete
         self._pages: dict[int, array[int]] = {}
         self._held: dict[int, int] = {}
         self._lock = Lock()
+        self.user = b""
+        """Whose they are, where several processes have some: the value of an ``U`` record."""
 
     def add(self, inode: int) -> None:
         """It was given out once more."""
@@ -57,6 +63,8 @@ class References:
             return left == 0
 
     def __contains__(self, inode: int) -> bool:
+        if not self._complete:
+            return True
         page = self._pages.get(inode >> _BITS)
         return page is not None and page[inode & _SIZE - 1] > 0
 

@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 
 from kvfs.checking import problems
-from kvfs.checking.reading import LAYOUTS, Space, Tree, many, read_dirent, read_node
+from kvfs.checking.reading import LAYOUTS, Space, Tree, read_node
 from kvfs.errors import AlreadyExists, Corrupt, Unsupported
 from kvfs.files import Contents, NameHash
 from kvfs.files.change import Change
@@ -32,9 +32,9 @@ from kvfs.files.records import (
     LINK_KEY,
     ROOT_INODE,
     Attributes,
+    DirentRecord,
     InodeFlag,
     decode_device,
-    dirent_key,
     encode_device,
     is_own,
     link_key,
@@ -86,8 +86,11 @@ def _bytes(text: str) -> bytes:
 
 
 def _check_kind(volume: Volume) -> None:
-    if volume.read_only:
-        raise Unsupported(f"{volume.name}: only a volume that can be written to has such metadata")
+    if not volume.is_scratch:
+        raise Unsupported(
+            f"{volume.name} is of tarballs, whose metadata are in their objects: kvfs tar "
+            "writes one as it is now, with its changes; kvfs kv copy and kv dump take all along"
+        )
 
 
 # -- out -------------------------------------------------------------------------------------------
@@ -145,23 +148,25 @@ def _inodes(tree: Tree) -> Iterator[Fields]:
             stack.enter_context(Space(tree, letter)) for letter in (b"I", b"H", b"U", b"A")
         )
         records = inodes.each()
-        while window := [(inode, read_node(raw)) for inode, (_, raw) in islice(records, _WINDOW)]:
-            keys = [dirent_key(node.parent, node.slot) for _, node in window if node is not None]
-            firsts = iter(many(tree, keys))
+        while window := [
+            (inode, read_node(record.value)) for inode, record in islice(records, _WINDOW)
+        ]:
+            places = [(node.parent, node.slot) for _, node in window if node is not None]
+            firsts = iter(tree.dirents(places))
             for inode, node in window:
                 if node is None:
                     raise _contradicts(inode, "its record cannot be read")
                 names = [] if inode == ROOT_INODE else [(node.parent, next(firsts))]
                 if inode == ROOT_INODE:
                     next(firsts)
-                for key, _ in links.of(inode):
+                for key, *_ in links.of(inode):
                     _, _, parent, slot = LINK_KEY.unpack(key)
-                    names.append((parent, tree.reader.get(dirent_key(parent, slot))))
-                values = [(key[INODE_KEY.size :], bytes(raw)) for key, raw in xattrs.of(inode)]
+                    names += [(parent, dirent) for dirent in tree.dirents([(parent, slot)])]
+                values = [(key[INODE_KEY.size :], bytes(raw)) for key, raw, _ in xattrs.of(inode)]
                 if any(True for _ in unlinked.of(inode)):
                     continue
                 fields = _fields(inode, node)
-                fields["names"] = [[parent, _name(inode, raw)] for parent, raw in names]
+                fields["names"] = [[parent, _name(inode, dirent)] for parent, dirent in names]
                 if values:
                     fields["xattrs"] = {
                         _text(name): b64encode(value).decode() for name, value in values
@@ -187,8 +192,7 @@ def _fields(inode: int, node: Node) -> Fields:
     return fields
 
 
-def _name(inode: int, record: Any) -> str:
-    dirent = read_dirent(record)
+def _name(inode: int, dirent: DirentRecord | None) -> str:
     if dirent is None or dirent.inode != inode:
         raise _contradicts(inode, "it has not the names that it speaks of")
     return _text(dirent.name)
@@ -216,14 +220,7 @@ def load(volume: Volume, lines: Iterable[bytes], *, progress: Progress | None = 
         raise AlreadyExists(f"{volume.name} is not empty: metadata are loaded into a new volume")
     progress = progress or Progress()
     progress.begin("metadata")
-    writing = Writing(
-        volume.state,
-        volume.sessions,
-        durability=volume.config.volume.durability,
-        interval_s=volume.config.volume.write_behind,
-        contents=_contents(volume),
-        mount="load",
-    )
+    writing = volume.claim_writing("load")
     with closing(writing):
         try:
             summary = _Load(volume, writing, progress).run(lines)

@@ -30,6 +30,12 @@ from kvfs.kv import Batch, Buffer, KVStore, prefix_end
 PROBES_MAX = 1 << 12
 
 
+CHANGED_UNDER = (
+    "its object in the store was replaced or removed while it has changes here that the store does "
+    "not have; it stays as it is here"
+)
+
+
 class State(StrEnum):
     """Where a tarball is in its life."""
 
@@ -72,6 +78,8 @@ class Tarball:
     """How often this epoch was sealed."""
     holder: str = ""
     """Who is at work on it."""
+    dirty: bool = False
+    """It was written to: over what its object holds lies more, which no store has."""
     term: int = 0
     """Theirs, later than those of all before; see :mod:`kvfs.tarballs.fence`."""
     members: int = 0
@@ -87,6 +95,11 @@ class Tarball:
     error: str = ""
     """Why it could not be fetched, the last time that was tried."""
 
+    @property
+    def condition(self) -> str:
+        """Its state, as people are told: what is written to is "dirty"."""
+        return "dirty" if self.dirty and self.state is State.SEALED else self.state.value
+
     def forgotten(self) -> Tarball:
         """The same object, with nothing of it in the sealed store."""
         return Tarball(
@@ -99,6 +112,10 @@ class Tarball:
             epoch=self.epoch,
             shown=self.shown,
             seals=self.seals,
+            dirty=self.dirty,
+            # By these it is seen that it comes again as it was.
+            members=self.members if self.dirty else 0,
+            content_bytes=self.content_bytes if self.dirty else 0,
         )
 
     def at(self, found: ObjectInfo) -> Tarball:

@@ -264,15 +264,15 @@ class Ingest:
         Extents go first, flushed as they fill a batch: the inode follows when they are all there.
         """
         tree = self._tree
-        written = 0
+        blocks = 0
         for number, extent in _extents(reader, member.size, self._extent_bytes):
             if tree.is_full:
                 self._check_cancelled()
                 tree.flush()
             tree.batch.put(extent_key(inode, number), extent)
             tree.bytes += len(extent)
-            written += len(extent)
-        return (written + 511) >> 9
+            blocks += (len(extent) + 511) >> 9
+        return blocks
 
     def _add_owner(self, member: Member, owner: tuple[bytes, int, bytes, int]) -> None:
         """Remember what the tarball calls its users and groups, to write it back the same."""

@@ -19,6 +19,7 @@ from kvfs.errors import Conflict
 from kvfs.files import Attributes
 from kvfs.files.records import (
     NAMESPACE_VALID_S,
+    DirentFlag,
     DirentRecord,
     dirent_key,
     generation_of,
@@ -91,6 +92,14 @@ class Life:
         batch.put(inode_key(root.inode), inode)
         return name
 
+    def share_root(self, batch: Batch, record: Tarball) -> None:
+        """Have the name of a tarball lead to its root for the attributes, which may change now."""
+        key = dirent_key(record.parent, record.slot)
+        raw = self._state.get(key)
+        if raw is None:
+            raise Conflict(f"{record.object} was removed meanwhile")
+        batch.put(key, raw[:-1] + bytes((raw[-1] | DirentFlag.SHARED,)))
+
     def implied_directory(self, record: Tarball) -> Attributes:
         """The attributes of directories that a tarball has and does not describe."""
         uid, gid = self._owner
@@ -130,10 +139,10 @@ class Life:
         What kernels and programs hold of it stays true: it is the same version, under the same
         inode numbers.
 
-        :returns: ``False``: it is not sealed, and nothing was done.
+        :returns: ``False``: it is not sealed, or was written to, and nothing was done.
         """
         record = self.catalogue.get(tarball)
-        if record is None or record.state is not State.SEALED:
+        if record is None or record.state is not State.SEALED or record.dirty:
             return False
         try:
             self.roll_back(tarball, record)
@@ -147,9 +156,9 @@ class Life:
         Of the old version nothing is found by name from then on; who has it open still reads what
         is there, or is told that it is stale.
 
-        :returns: ``False``: somebody is at work on it, and nothing was done.
+        :returns: ``False``: somebody is at work on it, or it was written to; nothing was done.
         """
-        if record.state in HALF_DONE and self.is_alive(record.holder):
+        if record.dirty or (record.state in HALF_DONE and self.is_alive(record.holder)):
             return False
         with holders.undertaking() as holder:
             evicting = self.taken(tarball, record.at(found), State.EVICTING, holder)
@@ -166,8 +175,11 @@ class Life:
         """Within, nothing of a tarball is stored, and nobody begins to fetch it.
 
         :returns: its record meanwhile, for the caller to replace by that of a removed one;
-            ``None``: somebody else is at work on it, and nothing was done.
+            ``None``: somebody else is at work on it, or it was written to; nothing was done.
         """
+        if record.dirty:
+            yield None
+            return
         if record.state is State.ABSENT:
             yield record
             return

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import re
 import stat
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from itertools import islice
 from typing import Protocol
 
 import attrs
 
 from kvfs.backing import BackingStore, ObjectInfo
+from kvfs.errors import Conflict
 from kvfs.files import Attributes, NameHash, locate
 from kvfs.files.names import remains_of
 from kvfs.files.records import (
@@ -40,7 +41,7 @@ from kvfs.files.records import (
     volume_key,
 )
 from kvfs.kv import Batch, Buffer, KVStore, Readable, ReadView
-from kvfs.tarballs.catalogue import HALF_DONE, Catalogue, State, Tarball
+from kvfs.tarballs.catalogue import CHANGED_UNDER, HALF_DONE, Catalogue, State, Tarball
 from kvfs.tarballs.observers import Entry, Observers
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,8 @@ class RefreshReport:
     ignored: int = 0
     """Objects that are no tarballs."""
     deferred: int = 0
-    """Changed or removed tarballs left for the next time, because they are being fetched."""
+    """Changed or removed tarballs left for the next time, because they are being fetched, or left
+    as they are, because they were written to here."""
 
 
 class Namespace:
@@ -141,13 +143,14 @@ class Namespace:
         self._next = int(state.get(_NEXT) or ROOT_INODE + 1)
 
     def create_root(self, *, nlink: int) -> None:
-        """Write the root directory of a new volume.
+        """Write the root directory of a new volume, unless another process was first.
 
         :param nlink: its link count: 2 where subdirectories are counted, 1 where they are not.
         """
         attr = attrs.evolve(self._attributes(ROOT_INODE, self._now_ns), nlink=nlink).pack()
         record = pack_inode(attr, ROOT_INODE, 0, valid_s=NAMESPACE_VALID_S)
-        self._state.put(inode_key(ROOT_INODE), record)
+        with suppress(Conflict):
+            self._state.create(inode_key(ROOT_INODE), record)
 
     def refresh(self, backing: BackingStore, stored: Stored) -> RefreshReport:
         """List the store and take over what is new, changed and gone.
@@ -165,6 +168,8 @@ class Namespace:
         for tarball, record in self._catalogue.without(seen):
             with stored.withdrawn(tarball, record) as withdrawn:
                 if withdrawn is None:
+                    if record.dirty:
+                        log.warning("%s: %s", record.object, CHANGED_UNDER)
                     report.deferred += 1
                     continue
                 self._remove(tarball, withdrawn)
@@ -198,6 +203,10 @@ class Namespace:
             if record.state in HALF_DONE:
                 record = stored.recover(tarball, record)
             if record.version == info.version:
+                continue
+            if record.dirty:
+                log.warning("%s: %s", record.object, CHANGED_UNDER)
+                report.deferred += 1
                 continue
             if record.state is State.ABSENT:
                 self._replace(tarball, record, info)
@@ -342,9 +351,10 @@ class Namespace:
         record = Tarball.unpack(bytes(raw))
         raw_inode = self._get(inode_key(record.root(tarball)))
         assert raw_inode is not None, "a dirent is written with its inode"
-        if record.state in HALF_DONE:
+        if record.state in HALF_DONE or record.dirty:
             raise _NoPlace(
-                f"{record.object}, which is being fetched, has the name of its directory"
+                f"{record.object}, which is being fetched or written to, has the name of its "
+                "directory"
             )
         slot, name = self._free_name(parent, tarball, (record.object,))
         if key not in self._batch.puts:

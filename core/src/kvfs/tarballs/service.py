@@ -20,21 +20,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from threading import Condition, Event, Lock
 
 import attrs
 
 from kvfs.backing import BackingStore
 from kvfs.errors import Closed, Conflict, Corrupt, KVFSError, NotFound, Stale, Unavailable
-from kvfs.files import NameHash
+from kvfs.files import NameHash, NotResident
 from kvfs.files.records import (
     EPOCH_BITS,
+    FIRST_MADE_NUMBER,
     InodeFlag,
     catalogue_key,
+    written_key,
 )
 from kvfs.kv import Batch, KVStore
 from kvfs.metrics import Metrics
@@ -43,7 +45,7 @@ from kvfs.tar.readahead import ReadAhead
 from kvfs.tar.reader import TarReader
 from kvfs.tar.window import ByteStream
 from kvfs.tarballs import fence, holders
-from kvfs.tarballs.catalogue import Catalogue, State, Tarball
+from kvfs.tarballs.catalogue import CHANGED_UNDER, Catalogue, State, Tarball
 from kvfs.tarballs.counting import CountingReader
 from kvfs.tarballs.ingest import Cancelled, Ingest
 from kvfs.tarballs.life import Life
@@ -85,6 +87,11 @@ class Job:
             self.done = self.done or done
             self.error = error or self.error
             self.progress.notify_all()
+
+
+@lru_cache(_SEALS_KEPT)
+def _is_dirty(seal: bytes) -> bool:
+    return Tarball.unpack(seal).dirty
 
 
 class Changed(Conflict):
@@ -156,18 +163,63 @@ class Tarballs:
         return record is not None and record.state is State.SEALED
 
     def seal(self, tree: int) -> bytes | None:
-        """The catalogue's record of a tree if it is sealed now; another after each sealing."""
+        """The catalogue's record of a tree if it is sealed now; another after each sealing.
+
+        :raises NotResident: it was written to, and is being fetched anew.
+        """
         tarball = tree >> EPOCH_BITS
         raw = self._state.get(catalogue_key(tarball))
         if raw is None or self._seals.get(tree) == raw:
             return raw
         record = Tarball.unpack(raw)
-        if record.state is not State.SEALED or record.tree(tarball) != tree:
+        if record.tree(tarball) != tree:
+            return None
+        if record.state is not State.SEALED:
+            if record.dirty:
+                raise NotResident(tarball)
             return None
         if len(self._seals) >= _SEALS_KEPT:
             self._seals.clear()
         self._seals[tree] = raw
         return raw
+
+    def is_written(self, seal: bytes) -> bool:
+        """Was a tree written to since it was fetched, by what :meth:`seal` told of it?"""
+        return _is_dirty(seal)
+
+    def is_dirty(self, tree: int) -> bool:
+        """Was a tree written to, as far as it is in the catalogue?"""
+        record = self.catalogue.get(tree >> EPOCH_BITS)
+        return record is not None and record.dirty
+
+    def open_tree(self, tree: int, guards: Mapping[bytes, bytes]) -> None:
+        """From now on a tree is written to: nobody takes it away, or another version of it.
+
+        :param guards: of whoever writes; see :class:`kvfs.kv.Batch`.
+        :raises NotResident: it has to be fetched first.
+        :raises Stale: it is not the version that the tarball has now.
+        :raises Conflict: ``guards`` do not hold.
+        """
+        tarball = tree >> EPOCH_BITS
+        while True:
+            record = self.catalogue.get(tarball)
+            if record is None or record.state is State.REMOVED or record.tree(tarball) != tree:
+                raise Stale(f"tarball {tarball:#08x} was replaced or removed")
+            if record.state is not State.SEALED:
+                raise NotResident(tarball)
+            if record.dirty:
+                return
+            batch = Batch(guards={**guards})
+            batch.put(written_key(tarball), str(FIRST_MADE_NUMBER).encode())
+            try:
+                self.life.share_root(batch, record)
+                self.catalogue.change(tarball, record, attrs.evolve(record, dirty=True), batch)
+            except Conflict:
+                if self.catalogue.get(tarball) == record:
+                    raise
+            else:
+                log.info("%s is written to", record.object)
+                return
 
     def is_current(self, tree: int) -> bool:
         """Is it the version that its tarball has now?"""
@@ -324,6 +376,8 @@ class Tarballs:
         """Make the tarball ours to ingest, at the version that its object has now."""
         with _still_there(record):
             found = self._backing.stat(record.object)
+        if record.dirty and found.version != record.version:
+            raise Unavailable(f"{record.object}: {CHANGED_UNDER}", retryable=False)
         claimed = self.life.taken(job.tarball, record.at(found), State.INGESTING, holder)
         claimed = attrs.evolve(claimed, shown=True, error="")
         if claimed.epoch == record.epoch:
@@ -411,9 +465,20 @@ class Tarballs:
     def _seal(self, job: Job, claimed: Tarball) -> None:
         report = job.report
         assert report.root is not None
+        if claimed.dirty and (report.members, report.content_bytes) != (
+            claimed.members,
+            claimed.content_bytes,
+        ):
+            raise Unavailable(
+                f"{claimed.object} is not what it was when it was written to, {claimed.members:,} "
+                f"members of {claimed.content_bytes:,} bytes, but {report.members:,} of "
+                f"{report.content_bytes:,}: set the limits of [ingest] as they were then",
+                retryable=False,
+            )
         root = attrs.evolve(report.root, inode=claimed.root(job.tarball))
         batch = Batch()
-        self.life.put_root(batch, claimed, root, InodeFlag.XATTRS if report.root_xattrs else 0)
+        if not claimed.dirty:
+            self.life.put_root(batch, claimed, root, InodeFlag.XATTRS if report.root_xattrs else 0)
         sealed = attrs.evolve(
             claimed,
             state=State.SEALED,

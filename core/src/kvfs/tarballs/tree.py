@@ -17,11 +17,11 @@ from kvfs.errors import Corrupt
 from kvfs.files import Attributes, ChainTooLong, NameHash, locate
 from kvfs.files.records import (
     CONTENT_IN_INODE,
+    FIRST_MADE_NUMBER,
     FIRST_SLOT,
     FOREVER_S,
     LAST_SLOT,
     LINK_KEY,
-    NUMBER_MAX,
     ROOT_NUMBER,
     DirentFlag,
     DirentRecord,
@@ -336,8 +336,9 @@ class TreeBuilder:
 
         :raises Refused: all numbers are used up.
         """
-        if self._number >= NUMBER_MAX:
-            raise Refused(f"a tarball holds at most {NUMBER_MAX:,} members and directories")
+        if self._number >= FIRST_MADE_NUMBER - 1:
+            most = FIRST_MADE_NUMBER - 1
+            raise Refused(f"a tarball holds at most {most:,} members and directories")
         self._number += 1
         return self._first + self._number
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 
 from hypothesis.stateful import RuleBasedStateMachine
 
 from kvfs.files import Refused, WritableFiles
-from kvfs.files.records import ROOT_INODE
+from kvfs.files.records import tarball_of
 from kvfs.testing.files_model import FilesModel, ModelNode, Touched
 from kvfs.volume import Volume
 
@@ -22,19 +23,51 @@ ANYWAY = 35
 
 
 class BothSides(RuleBasedStateMachine):
-    """A scratch volume that nobody else uses, and what it should hold."""
+    """A volume that nobody else uses, and what it should hold.
 
-    def __init__(self, open_volume: Callable[[], Volume], *, reopens: bool) -> None:
+    :param top: the tarball that is changed; empty: the volume is a scratch volume.
+    """
+
+    def __init__(
+        self, open_volume: Callable[[], Volume], *, reopens: bool, top: bytes = b""
+    ) -> None:
         super().__init__()
         self._open_volume = open_volume
         self._reopens = reopens
+        self._top = top
         self._model = FilesModel()
         self._held: dict[ModelNode, int] = {}
         self._open()
-        root, made = self._model.root, self._files.stat(ROOT_INODE)
-        root.inode, root.mode = ROOT_INODE, made.mode
-        root.atime_ns, root.mtime_ns, root.ctime_ns = made.atime_ns, made.mtime_ns, made.ctime_ns
-        self._model.now_ns = made.ctime_ns // TICK_NS * TICK_NS
+        inode = self._files.open_path(top).inode
+        if top:  # which may say what its top directory is like
+            self._volume.tarballs.fetch(tarball_of(inode))
+        self._take_in(self._model.root, inode, {})
+        self._model.now_ns = max(time.time_ns(), self._model.now_ns) // TICK_NS * TICK_NS
+
+    def _take_in(self, node: ModelNode, inode: int, known: dict[int, ModelNode]) -> None:
+        """Take for right what is there at the beginning."""
+        made = self._files.stat(inode)
+        node.inode, node.mode, node.rdev = inode, made.mode, made.rdev
+        node.uid, node.gid = made.uid, made.gid
+        node.atime_ns, node.mtime_ns, node.ctime_ns = made.atime_ns, made.mtime_ns, made.ctime_ns
+        for name in self._files.listxattr(inode):
+            node.xattrs[name] = bytes(self._files.getxattr(inode, name) or b"")
+        if stat.S_ISREG(made.mode):
+            node.content += b"".join(self._files.read(inode, 0, made.size))
+        elif stat.S_ISLNK(made.mode):
+            node.content += self._files.readlink(inode)
+        # In an order that is the same each time: hypothesis has to find the same when it replays.
+        for entry in sorted(self._files.entries(inode)) if node.is_directory else ():
+            number = entry.attributes.inode
+            self._files.forget(number, 1)
+            below = known.get(number)
+            if below is None:
+                below = ModelNode(mode=entry.attributes.mode, uid=0, gid=0, born_ns=0)
+                below.parent = node if below.is_directory else None
+                known[number] = below
+                self._take_in(below, number, known)
+            below.names += 1
+            node.entries[entry.name] = below
 
     def _open(self) -> None:
         self._volume = self._open_volume()
@@ -128,9 +161,11 @@ class BothSides(RuleBasedStateMachine):
         return names
 
     def _listed(self, directory: ModelNode) -> dict[bytes, int]:
-        entries = [(e.name, e.attributes.inode) for e in self._files.entries(directory.inode)]
-        for _, inode in entries:
-            self._files.forget(inode, 1)
+        listed = [*self._files.entries(directory.inode)]
+        for _, attributes in listed:
+            assert attributes == self._files.stat(attributes.inode)
+            self._files.forget(attributes.inode, 1)
+        entries = [(entry.name, entry.attributes.inode) for entry in listed]
         assert len({name for name, _ in entries}) == len(entries)
         return dict(entries)
 
@@ -158,7 +193,8 @@ class BothSides(RuleBasedStateMachine):
 
     def _compare_path(self, node: ModelNode) -> None:
         at = self._model.root
-        *above, last = self._files.path_of(node.inode).split(b"/")
+        path = self._files.path_of(node.inode)
+        *above, last = path.removeprefix(self._top).removeprefix(b"/").split(b"/")
         if node is at:
             assert (above, last) == ([], b"")
             return

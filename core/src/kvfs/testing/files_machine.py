@@ -52,7 +52,7 @@ KINDS = st.sampled_from((stat.S_IFREG, stat.S_IFREG, stat.S_IFREG, stat.S_IFIFO,
 
 
 class FilesMachine(BothSides):
-    """A scratch volume that nobody else uses, and what it should hold."""
+    """A volume that nobody else uses, and what it should hold."""
 
     # -- names -------------------------------------------------------------------------------------
 
@@ -334,7 +334,9 @@ class FilesMachine(BothSides):
                 self._files.forget(node.inode, times)
         writing = self._volume._writing
         assert writing is not None
-        assert inconsistencies(writing.store) == []
+        sealed = self._volume.sealed if self._top else None
+        root = self._model.root.inode
+        assert inconsistencies(writing.store, sealed=sealed, root=root) == []
         self._close()
 
 
@@ -342,12 +344,14 @@ def run_files_machine(
     open_volume: Callable[[str], Volume],
     *,
     reopens: bool,
+    top: bytes = b"",
     examples: int = 100,
     steps: int = 40,
 ) -> None:
     """Try sequences of operations, each on a volume of its own; fails with the shortest wrong one.
 
-    :param open_volume: opens the scratch volume of a name, for one process.
+    :param open_volume: opens the volume of a name, for one process.
+    :param top: the tarball to be changed, as it is shown; empty: they are scratch volumes.
     :param reopens: does a volume that was closed still hold everything when it is opened again?
     :param examples: how many sequences.
     :param steps: the most operations in one.
@@ -356,7 +360,7 @@ def run_files_machine(
 
     def make() -> FilesMachine:
         name = f"machine{next(numbers)}"
-        return FilesMachine(lambda: open_volume(name), reopens=reopens)
+        return FilesMachine(lambda: open_volume(name), reopens=reopens, top=top)
 
     machine: Any = make  # any callable that makes one will do, though it is annotated as a type
     run_state_machine_as_test(

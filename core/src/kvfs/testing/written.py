@@ -10,39 +10,53 @@ from collections import defaultdict
 from collections.abc import Container, Iterator
 
 from kvfs.files import NameHash, References, locate
+from kvfs.files.overlay import Overlay
 from kvfs.files.records import (
     CONTENT_IN_INODE,
     DIRENT_KEY,
     EXTENT_KEY,
     INODE_KEY,
     LINK_KEY,
+    NUMBER_BITS,
     ROOT_INODE,
     DirentFlag,
     DirentRecord,
     InodeFlag,
     InodeRecord,
 )
-from kvfs.kv import KVStore
+from kvfs.kv import Buffer, KVDriver, KVStore, prefix_end
 from kvfs.volume import superblock as superblocks
 
 _UNCOUNTED = 1
 """The link count of a directory with too many subdirectories."""
 
 
-def inconsistencies(store: KVStore, in_use: Container[int] | References = ()) -> list[str]:
+def inconsistencies(
+    store: KVStore,
+    in_use: Container[int] | References = (),
+    *,
+    sealed: KVStore | None = None,
+    root: int = ROOT_INODE,
+) -> list[str]:
     """A line for each thing that is wrong; none if the tree is as it should be.
 
     :param store: holds the tree; memory grows with its records, not with the contents.
     :param in_use: inodes that may be there without a name.
+    :param sealed: of a tarball that was written to, what that was laid over.
+    :param root: of a tarball, its root.
     """
-    return [*_Check(store).run(in_use)]
+    return [*_Check(store, sealed, root).run(in_use)]
 
 
 class _Check:
-    def __init__(self, store: KVStore) -> None:
+    def __init__(self, store: KVStore, sealed: KVStore | None, root: int) -> None:
         superblock = superblocks.read(store)
         assert superblock is not None, "there is no volume"
         self._store = store
+        self._root = root
+        self._view: KVDriver | Overlay = store.driver
+        if sealed is not None:
+            self._view = Overlay(store.driver, sealed.driver)
         self._names = NameHash(superblock.hash_seed, superblock.hash_bits)
         self._extent_bytes = superblock.extent_bytes
         self._inodes: dict[int, InodeRecord] = {}
@@ -50,39 +64,53 @@ class _Check:
         self._below: dict[int, list[int]] = defaultdict(list)
         self._places: dict[int, set[tuple[int, int]]] = defaultdict(set)
 
+    def _scan(self, letter: bytes) -> Iterator[tuple[Buffer, Buffer]]:
+        """The records of a space; of a tarball, those that are its."""
+        prefix = letter
+        if isinstance(self._view, Overlay):
+            prefix += (self._root >> NUMBER_BITS).to_bytes(4, "big")
+        return self._view.scan(prefix, prefix_end(prefix))
+
+    def _is_below(self, key: Buffer) -> bool:
+        """Is a record only in the sealed store?  What does not show there may be left of it."""
+        return isinstance(self._view, Overlay) and self._store.get(bytes(key)) is None
+
     def run(self, in_use: Container[int] | References) -> Iterator[str]:
-        for key, raw in self._store.scan_prefix(b"I"):
+        for key, raw in self._scan(b"I"):
             inode = INODE_KEY.unpack(bytes(key))[1]
             self._inodes[inode] = InodeRecord.unpack(raw)
             self._inline[inode] = len(raw) - CONTENT_IN_INODE
         yield from self._dirents()
-        unlinked = {INODE_KEY.unpack(bytes(key))[1] for key, _ in self._store.scan_prefix(b"U")}
+        unlinked = {INODE_KEY.unpack(bytes(key))[1] for key, _ in self._scan(b"U")}
         yield from self._reached(unlinked, in_use)
         links: dict[int, set[tuple[int, int]]] = defaultdict(set)
-        for key, _ in self._store.scan_prefix(b"H"):
+        for key, _ in self._scan(b"H"):
             _, inode, parent, slot = LINK_KEY.unpack(bytes(key))
-            links[inode].add((parent, slot))
+            if inode in self._inodes or not self._is_below(key):
+                links[inode].add((parent, slot))
         for inode in links.keys() - self._inodes.keys():
             yield f"links of {inode:#x}, which is not there"
         for inode, record in self._inodes.items():
-            if inode != ROOT_INODE:
+            if inode != self._root:
                 yield from self._pointers(inode, record, links[inode])
             yield from self._count(inode, record)
         yield from self._xattrs()
         yield from self._contents()
 
     def _dirents(self) -> Iterator[str]:
-        for key, raw in self._store.scan_prefix(b"D"):
+        for key, raw in self._scan(b"D"):
             _, parent, slot = DIRENT_KEY.unpack(bytes(key))
             where = f"slot {slot:#x} of {parent:#x}"
             above = self._inodes.get(parent)
+            if above is None and self._is_below(key):
+                continue
             if above is None or not above.attributes.is_directory:
                 yield f"{where}: there is no such directory"
             dirent = DirentRecord.unpack(raw)
             if dirent.flags & DirentFlag.REMOVED:
                 continue
             home = self._names.slot(dirent.name)
-            if locate(self._store.get, parent, home, dirent.name)[0] != slot:
+            if locate(self._view.get, parent, home, dirent.name)[0] != slot:
                 yield f"{where}: {dirent.name!r} is not found there"
             if dirent.slot != slot:
                 yield f"{where}: says that it is {dirent.slot:#x}"
@@ -91,7 +119,7 @@ class _Check:
 
     def _reached(self, unlinked: set[int], in_use: Container[int] | References) -> Iterator[str]:
         reached: set[int] = set()
-        pending = [ROOT_INODE]
+        pending = [self._root]
         while pending:
             inode = pending.pop()
             if inode in reached:
@@ -123,7 +151,7 @@ class _Check:
         if record.attributes.is_directory:
             below = [self._inodes.get(number) for number in self._below[inode]]
             count = 2 + sum(1 for node in below if node and node.attributes.is_directory)
-            expected = count if names or inode == ROOT_INODE else 0
+            expected = count if names or inode == self._root else 0
             if nlink not in (expected, _UNCOUNTED):
                 yield f"directory {inode:#x}: a link count of {nlink} for {expected}"
             if names > 1:
@@ -132,17 +160,23 @@ class _Check:
             yield f"inode {inode:#x}: a link count of {nlink}, and {names} names"
 
     def _xattrs(self) -> Iterator[str]:
-        for key, _ in self._store.scan_prefix(b"A"):
+        for key, _ in self._scan(b"A"):
             inode = INODE_KEY.unpack_from(bytes(key))[1]
             record = self._inodes.get(inode)
+            if record is None and self._is_below(key):
+                continue
             if record is None or not record.flags & InodeFlag.XATTRS:
                 yield f"an attribute {bytes(key).hex()} of no inode that has any"
 
     def _contents(self) -> Iterator[str]:
         blocks: dict[int, int] = defaultdict(int)
-        for key, extent in self._store.scan_prefix(b"E"):
+        for key, extent in self._scan(b"E"):
             _, inode, number = EXTENT_KEY.unpack(bytes(key))
             record = self._inodes.get(inode)
+            if self._is_below(key) and (
+                record is None or (record.cut is not None and number >= record.cut)
+            ):
+                continue
             if record is None or not record.flags & InodeFlag.EXTENTS:
                 yield f"extent {number} of {inode:#x}, which has none"
                 continue
@@ -156,7 +190,8 @@ class _Check:
             is_inline = not record.flags & InodeFlag.EXTENTS
             if is_file and is_inline:
                 blocks[inode] = -(-attributes.size // 512)
-            if attributes.blocks != blocks[inode]:
+            # A directory out of a tarball says that it has some, as those of other systems do.
+            if attributes.blocks != blocks[inode] and not attributes.is_directory:
                 yield f"inode {inode:#x}: {attributes.blocks} blocks for {blocks[inode]}"
             kept = (
                 attributes.size if is_inline and (is_file or stat.S_ISLNK(attributes.mode)) else 0

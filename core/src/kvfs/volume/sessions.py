@@ -62,15 +62,19 @@ class Sessions:
         self._lease_s = lease_s
         self._clock = clock
         self._seen: dict[bytes, _Seen] = {}
+        self._vouched: dict[bytes, str] = {}
         self._lock = Lock()
         self._renewals = 0
+        self._renewed_s = clock()
         self._left = Event()
         self._renewer: Thread | None = None
 
     def _others(self) -> list[tuple[bytes, str]]:
         records = self._state.scan(_PREFIX, prefix_end(_PREFIX))
         return [
-            (key, value.decode().partition("#")[0]) for key, value in records if key != self._key
+            (key, value.decode().partition("#")[0])
+            for key, value in records
+            if key != self._key and key not in self._vouched
         ]
 
     def lost_power(self) -> bool:
@@ -94,9 +98,34 @@ class Sessions:
             self._renewer = Thread(target=self._keep_renewing, name="lease", daemon=True)
             self._renewer.start()
 
+    def vouch_for(self, holder: str) -> None:
+        """Renew another process's lease too, from now on: it is not silent while this one is not.
+
+        For a worker, which does the work of the process that started it.
+        """
+        if self._lease_s is not None and holder != holders.myself():
+            with self._lock:
+                self._vouched[_PREFIX + uuid.uuid4().hex.encode()] = holder
+            self._renew()
+
+    def renew_if_due(self) -> bool:
+        """See that the others do not take this process for dead, if it has been silent; was it?"""
+        if self._lease_s is None or self._clock() - self._renewed_s <= self._lease_s / 2:
+            return False
+        self._renew()
+        return True
+
     def _renew(self) -> None:
-        self._renewals += 1
-        self._state.put(self._key, f"{holders.myself()}#{self._renewals}".encode())
+        with self._lock:
+            self._renewals += 1
+            holder_of = {self._key: holders.myself()} | self._vouched
+            renewals = self._renewals
+        began_s = self._clock()
+        batch = Batch()
+        for key, holder in holder_of.items():
+            batch.put(key, f"{holder}#{renewals}".encode())
+        self._state.commit(batch)
+        self._renewed_s = began_s
 
     def _keep_renewing(self) -> None:
         assert self._lease_s is not None
@@ -106,30 +135,37 @@ class Sessions:
                 self._expire()
             except KVFSError as error:
                 log.warning("the lease of this process is not renewed: %s", error)
+                # Who cannot be asked is not silent: the time counts from when it can be.
+                with self._lock:
+                    self._seen.clear()
 
     def _expire(self) -> None:
         """Look at the leases of the others, and take away the records of the dead."""
+        now_s = self._clock()
         records = self._state.scan(_PREFIX, prefix_end(_PREFIX))
         leases = {key: value for key, value in records if key != self._key}
         with self._lock:
             for key in self._seen.keys() - leases.keys():
                 del self._seen[key]
         for key, record in leases.items():
-            if not self._is_renewed(key, record):
+            if not self._is_renewed(key, record, now_s):
                 try:
                     self._state.commit(Batch().guard(key, record).delete(key))
                 except Conflict:
                     continue  # It is alive after all, or somebody else took it away.
 
-    def _is_renewed(self, key: bytes, record: bytes) -> bool:
-        """Was this lease renewed lately, as far as this process can tell?"""
+    def _is_renewed(self, key: bytes, record: bytes, now_s: float) -> bool:
+        """Was this lease renewed lately, as far as this process can tell?
+
+        :param now_s: when the record had not been read yet; this process may have slept since.
+        """
         assert self._lease_s is not None
         with self._lock:
             seen = self._seen.get(key)
             if seen is None or seen.record != record:
                 self._seen[key] = _Seen(record, self._clock())
                 return True
-            return self._clock() - seen.since_s <= self._lease_s
+            return now_s - seen.since_s <= self._lease_s
 
     def is_alive(self, holder: str) -> bool:
         """Is the one of that name, who is at work on something, still there?
@@ -139,9 +175,11 @@ class Sessions:
         if self._lease_s is None or holders.boot_of(holder) == holders.boot_id():
             return holders.is_alive(holder)
         process = holders.process_of(holder).encode() + b"#"
+        now_s = self._clock()
         records = self._state.scan(_PREFIX, prefix_end(_PREFIX))
         return any(
-            value.startswith(process) and self._is_renewed(key, value) for key, value in records
+            value.startswith(process) and self._is_renewed(key, value, now_s)
+            for key, value in records
         )
 
     def others_alive(self) -> list[int]:
@@ -153,10 +191,14 @@ class Sessions:
         if self._renewer is not None:
             self._renewer.join()
 
+    def _mine(self) -> Batch:
+        """Takes the records of this process away."""
+        return Batch(deletes={self._key, *self._vouched})
+
     def withdraw(self) -> None:
         """Take the record away, because nothing has been written."""
         self._stop()
-        self._state.delete(self._key)
+        self._state.commit(self._mine())
 
     def leave(self, *, flushed: bool) -> None:
         """Take the record away.
@@ -165,7 +207,7 @@ class Sessions:
             wrote there too; so their records go as well.
         """
         self._stop()
-        batch = Batch().delete(self._key)
+        batch = self._mine()
         for key, holder in self._others() if flushed else ():
             if not self.is_alive(holder):
                 batch.delete(key)

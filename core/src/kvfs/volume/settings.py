@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -22,6 +23,13 @@ DEFAULT_BACKING = SCRATCH
 DEFAULT_FRONTEND = "fuse"
 
 
+class LockScope(Enum):
+    """Among whom the locks of programs hold."""
+
+    HOST = "host"
+    CLUSTER = "cluster"
+
+
 @attrs.frozen
 class VolumeSettings:
     """The table ``[volume]``."""
@@ -36,9 +44,22 @@ class VolumeSettings:
         Seconds(60),
         help="how often a mounted volume looks for changes in the store; 0: only at start",
     )
+    writable: bool = setting(
+        False, help="may what is in tarballs be changed; what is in no tarball always may"
+    )
+    shared: bool = setting(
+        False,
+        help="may several machines write at once: each change is then in the engine before it is "
+        "acknowledged, and all of them have to say so (networked engines, no backing store)",
+    )
     write_behind: Seconds = setting(
         Seconds(0.05),
         help="how long a change waits for others before it is committed; fsync waits for none",
+    )
+    locks: LockScope = setting(
+        LockScope.HOST,
+        help="flock(2) and fcntl(2) locks hold among the processes of one mount (host) or of all "
+        "mounts of the volume that say so (cluster: networked engines)",
     )
     lease: Seconds = setting(
         Seconds(30),

@@ -7,6 +7,7 @@ import resource
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from threading import Event, Lock, Thread
 from typing import Any
 
@@ -16,8 +17,9 @@ from kvfs.backing import BackingStore
 from kvfs.backing.scratch import SCRATCH
 from kvfs.capability import Durability
 from kvfs.closing import Closing
-from kvfs.errors import AlreadyExists, Conflict, Invalid, KVFSError, Stale, Unsupported
+from kvfs.errors import AlreadyExists, Conflict, Corrupt, Invalid, KVFSError, Stale, Unsupported
 from kvfs.files import Contents, Files, Following, NameHash, StatFS, WritableFiles
+from kvfs.files.overlay import Overlay
 from kvfs.files.records import (
     HASH_BITS,
     NAME_BYTES_MAX,
@@ -37,12 +39,14 @@ from kvfs.tarballs.namespace import Namespace, RefreshReport
 from kvfs.tarballs.observers import Observer
 from kvfs.tarballs.report import IngestReport
 from kvfs.tarballs.service import Tarballs
-from kvfs.volume import demands
+from kvfs.volume import demands, writers
 from kvfs.volume import superblock as superblocks
+from kvfs.volume.locking import Locking
 from kvfs.volume.sessions import Sessions
-from kvfs.volume.settings import VolumeConfig
-from kvfs.volume.waiting import WaitingFiles
-from kvfs.volume.writing import Writing, check_writer
+from kvfs.volume.settings import LockScope, VolumeConfig
+from kvfs.volume.sharing import SharedWriting
+from kvfs.volume.waiting import WaitingFiles, WaitingWritableFiles
+from kvfs.volume.writing import Writing
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +79,7 @@ class Volume(Closing):
         self._refresh_lock = Lock()
         self._closing = Event()
         self._refresher: Thread | None = None
-        self._writing: Writing | None = None
+        self._writing: Writing | SharedWriting | None = None
         self._opened: list[Any] = []
         try:
             self._open(hash_bits)
@@ -88,6 +92,8 @@ class Volume(Closing):
         config = self.config
         self.backing = self._open_backing()
         self.state = self._open_kv("state", config.volume.durability)
+        self._check_shared()
+        self._check_locks()
         leased = self.state.capability.is_network
         self.sessions = Sessions(self.state, lease_s=config.volume.lease if leased else None)
         self.superblock = superblock = self._superblock(hash_bits)
@@ -114,12 +120,43 @@ class Volume(Closing):
             is_alive=self.sessions.is_alive,
         )
         if self.state.get(inode_key(ROOT_INODE)) is None:
-            self._namespace().create_root(nlink=1 if self.read_only else 2)
+            self._namespace().create_root(nlink=2 if self.is_scratch else 1)
+
+    @property
+    def is_scratch(self) -> bool:
+        """Are there no tarballs, and never will be?"""
+        return self.config.backing.info.name == SCRATCH
 
     @property
     def read_only(self) -> bool:
-        """Is there nothing in it that can be changed?"""
-        return self.config.backing.info.name != SCRATCH
+        """Is there nothing in it that may be changed?"""
+        return not (self.is_scratch or self.config.volume.writable)
+
+    @property
+    def is_shared(self) -> bool:
+        """May several processes write to it at once?"""
+        return self.config.volume.shared and not self.read_only
+
+    def _check_shared(self) -> None:
+        if not self.config.volume.shared:
+            return
+        if not self.is_scratch and self.config.volume.writable:
+            raise Unsupported(
+                f"{self.name}: what is in tarballs cannot be changed by several at once: [volume] "
+                "shared and writable exclude each other where there is a backing store"
+            )
+        if not (self.state.capability.is_network and self.state.capability.multi_process_write):
+            raise Unsupported(
+                f"{self.state.name}: [volume] shared needs an engine that a server keeps"
+            )
+
+    def _check_locks(self) -> None:
+        if self.config.volume.locks is LockScope.HOST:
+            return
+        if not (self.state.capability.is_network and self.state.capability.thread_safe):
+            raise Unsupported(
+                f'{self.state.name}: [volume] locks = "cluster" needs an engine that a server keeps'
+            )
 
     def _superblock(self, hash_bits: int) -> superblocks.Superblock:
         """The superblock as it is now; made, or changed after a power cut, by one process."""
@@ -231,64 +268,109 @@ class Volume(Closing):
 
     # -- the files ---------------------------------------------------------------------------------
 
-    def check_writer(self) -> None:
+    def check_writer(self, *, alone: bool = False) -> None:
         """May this volume be written to now, if it can be at all?
 
         Whoever writes may be about to end: it is waited for, for a while.
 
+        :param alone: by nobody else, even if it is shared.
         :raises AlreadyExists: a process is writing to it.
         """
+        # Where this configuration may not write, another may.
+        concerned = alone or not self.read_only
+        alone = alone or not self.is_shared
         deadline_s = time.monotonic() + WRITER_PATIENCE_S
-        while not self.read_only:
+        while concerned:
             try:
-                check_writer(self.state, self.sessions)
+                writers.check(self.state, self.sessions, alone=alone)
                 return
             except AlreadyExists:
                 if time.monotonic() > deadline_s:
                     raise
                 time.sleep(0.05)
 
-    def begin_writing(self, mount: str) -> None:
-        """Become the one process that writes to the volume; :meth:`files` can do it from then on.
+    def begin_writing(
+        self, mount: str, *, before_first: Callable[[], object] = lambda: None
+    ) -> None:
+        """Become the one process that writes to the volume, or, if it is shared, one of those.
+
+        :meth:`files` can do it from then on.
 
         :param mount: names what this is for: of two processes of the same mount, the second takes
             over what the first, which was killed, had in use.
-        :raises AlreadyExists: another process is writing.
-        :raises Unsupported: there is nothing to write to, or several threads cannot.
+        :param before_first: called before the first change of each tarball, by the thread that
+            makes it: who follows (:meth:`following`) has to be done with what that gave.
+        :raises AlreadyExists: another process is writing, and one of the two does not share.
+        :raises Unsupported: nothing may be changed, or several threads cannot.
         """
         if self.read_only:
-            raise Unsupported(f"{self.name}: what comes from a store of tarballs is read-only")
-        if not self.state.capability.thread_safe:
-            raise Unsupported(f"{self.state.name} cannot be written to by several threads")
-        superblock = self.superblock
-        self._writing = Writing(
+            raise Unsupported(
+                f"{self.name}: tarballs are not to be changed: say so with [volume] writable"
+            )
+        if self.is_shared:
+            shared = self._writing = self._join_writing(mount)
+            shared.keep_tidy(partial(self._reclaim, shared), interval_s=self.config.volume.lease)
+            return
+        writing = self._writing = self.claim_writing(mount, before_first=before_first)
+        if not writing.is_continued:
+            self._reclaim(writing)
+
+    def claim_writing(
+        self, mount: str, *, before_first: Callable[[], object] = lambda: None
+    ) -> Writing:
+        """The right to write alone, as :meth:`begin_writing` takes it, for whoever writes records.
+
+        :raises AlreadyExists: another process is writing.
+        :raises Unsupported: the engine cannot be written to by several threads.
+        """
+        self._check_threads()
+        return Writing(
+            self.state,
+            self.sessions,
+            self.tarballs,
+            durability=self.config.volume.durability,
+            interval_s=self.config.volume.write_behind,
+            contents=self._contents(),
+            mount=mount,
+            before_first=before_first,
+        )
+
+    def _join_writing(self, mount: str) -> SharedWriting:
+        self._check_threads()
+        return SharedWriting(
             self.state,
             self.sessions,
             durability=self.config.volume.durability,
-            interval_s=self.config.volume.write_behind,
-            contents=Contents(
-                inline_bytes=superblock.inline_bytes, extent_bytes=superblock.extent_bytes
-            ),
+            contents=self._contents(),
             mount=mount,
         )
-        if not self._writing.is_continued:
-            self._reclaim(self._writing)
 
-    def _reclaim(self, writing: Writing) -> None:
+    def _check_threads(self) -> None:
+        if not self.state.capability.thread_safe:
+            raise Unsupported(f"{self.state.name} cannot be written to by several threads")
+
+    def _contents(self) -> Contents:
+        superblock = self.superblock
+        return Contents(inline_bytes=superblock.inline_bytes, extent_bytes=superblock.extent_bytes)
+
+    def _reclaim(self, writing: Writing | SharedWriting, *, leaving: bool = False) -> None:
         """Remove what lost its name while it was in use, and is in use no more."""
-        with closing(self._writable(writing)) as files:
-            removed = files.reclaim_all()
+        with closing(self._writable(writing, WritableFiles)) as files:
+            removed = files.reclaim_all(partial(writing.users, leaving=leaving))
         if removed:
             log.info("%d files that had no name any more were removed", removed)
 
-    def _writable(self, writing: Writing) -> WritableFiles:
-        return WritableFiles(
+    def _writable(
+        self, writing: Writing | SharedWriting, make: type[WritableFiles]
+    ) -> WritableFiles:
+        return make(
             writing,
             self.sealed,
             names=self._names,
             extent_bytes=self.superblock.extent_bytes,
             residency=self.tarballs,
             statfs=self.statfs,
+            own=self.is_scratch,
         )
 
     def files(self, *, wait: bool) -> Files:
@@ -298,7 +380,8 @@ class Volume(Closing):
             :class:`~kvfs.files.NotResident`.
         """
         if self._writing is not None:
-            return self._writable(self._writing)  # nothing of it has to be fetched
+            waits = wait and not self.is_scratch
+            return self._writable(self._writing, WaitingWritableFiles if waits else WritableFiles)
         make = WaitingFiles if wait else Files
         return make(
             self.state,
@@ -309,18 +392,45 @@ class Volume(Closing):
             statfs=self.statfs,
         )
 
+    def locking(self, mount: str, *, alone: bool = True) -> Locking | None:
+        """Locks that hold among all mounts of the volume; ``None``: they are the kernel's.
+
+        :param mount: for whom; a name of :func:`~kvfs.volume.locking.name_mount`.
+        :param alone: does no other process ask for locks for this mount?
+        """
+        if self.config.volume.locks is LockScope.HOST:
+            return None
+        return Locking(
+            self.state,
+            self.sessions,
+            mount=mount,
+            durability=self.config.volume.durability,
+            alone=alone,
+        )
+
     def following(self) -> Following | None:
         """What stands behind a file in its directory, for one thread; ``None``: it may change."""
-        return Following(self.sealed) if self.read_only else None
+        if self.is_scratch:
+            return None
+        if self._writing is None:
+            return Following(self.sealed, is_written=self.tarballs.is_dirty)
+        unfollowed = self._writing.unfollowed
+        return Following(self.sealed, unfollowed, unfollowed.__contains__)
 
     def export(self, path: bytes, write: Callable[[bytes | memoryview], object]) -> ExportReport:
         """Write the tarball shown at ``path`` as a pax archive; fetches it if need be.
+
+        One that was written to is written as it is now: of one instant, if the engine has
+        snapshots.  What another process has not committed yet is not in it.
+
+        With what was written to it and is in the engine.  Of what is written meanwhile, an engine
+        without snapshots has some; it may also fail then.
 
         :param write: takes all the bytes it is given.
         :raises NotFound: there is no such path.
         :raises Invalid: it is no tarball.
         :raises Stale: it was taken away at every attempt, or, by an engine without snapshots,
-            while it was being written.
+            taken away or changed while it was being written.
         """
         for _ in range(EXPORT_ATTEMPTS):
             try:
@@ -336,20 +446,31 @@ class Volume(Closing):
         if tarball == VOLUME_ID or not is_root(inode):
             raise Invalid(f"{path!r} is not a tarball: name a directory that a tarball appears as")
         self.tarballs.fetch(tarball)
-        root, seal = self.state.get(inode_key(inode)), self.tarballs.seal(tree)
-        with self.sealed.snapshot() as view:
+        seal = self.tarballs.seal(tree)
+        # With what is queued, if this process is the one that writes.
+        store = self.state if self._writing is None else self._writing.store
+        with self.sealed.snapshot() as sealed, store.snapshot() as state:
+            root = state.get(inode_key(inode))
             if root is None or seal is None or self.tarballs.seal(tree) != seal:
                 raise _Gone
-            listed = root if Tarball.unpack(seal).root_listed else None
+            record = Tarball.unpack(seal)
+            listed = bytes(root) if record.root_listed or record.dirty else None
+            view = Overlay(state, sealed) if record.dirty else sealed
             extent_bytes = self.superblock.extent_bytes
-            report = Export(view, inode, extent_bytes=extent_bytes, root=listed, write=write).run()
+            export = Export(view, inode, extent_bytes=extent_bytes, root=listed, write=write)
+            try:
+                report = export.run()
+            except Corrupt as error:
+                if not record.dirty or store.capability.snapshot:
+                    raise
+                raise Stale(f"{path!r} was changed while it was written: begin again") from error
         if not self.sealed.capability.snapshot and self.tarballs.seal(tree) != seal:
             raise Stale(f"{path!r} was replaced or taken away while it was written: begin again")
         return report
 
     def statfs(self) -> StatFS:
         """Space as the engine sees it."""
-        stats = (self.sealed if self.read_only else self.state).stats()
+        stats = (self.state if self.is_scratch else self.sealed).stats()
         block = 4096
         used = (stats.bytes_used or 0) // block
         free = (stats.bytes_free or 0) // block
@@ -397,9 +518,12 @@ class Volume(Closing):
         if self._writing is not None:
             try:
                 with self._writing:
-                    self._reclaim(self._writing)
-            except KVFSError:
-                log.exception("what was written last is lost")
+                    self._reclaim(self._writing, leaving=True)
+            except KVFSError as error:
+                if self._writing.is_shared:
+                    log.warning("others have to see to what is left of this writer: %s", error)
+                else:
+                    log.exception("what was written last is lost")
         self.sealed.close()
         # Closing flushes the whole store if this process wrote to it.
         self.sessions.leave(flushed=self.sealed.committed)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-from kvfs.files import Files, NotResident
-from kvfs.files.records import tarball_of
+from kvfs.files import Files, NotResident, WritableFiles
+from kvfs.files.change import Change
+from kvfs.files.files import View
+from kvfs.files.records import NUMBER_BITS, tarball_of
 from kvfs.kv import Buffer
 from kvfs.tarballs.service import Tarballs
 
@@ -53,5 +55,28 @@ class WaitingFiles(Files):
     def path_of(self, inode: int) -> bytes:
         return self._wait(inode, super().path_of, inode)
 
-    def _inode(self, inode: int) -> tuple[Buffer, bool]:
+    def _inode(self, inode: int) -> tuple[Buffer, View]:
         return self._wait(inode, super()._inode, inode)
+
+
+class WaitingWritableFiles(WaitingFiles, WritableFiles):
+    """As :class:`~kvfs.files.WritableFiles`, but blocks until what is written to has arrived."""
+
+    def _do(
+        self,
+        tree: int,
+        operation: Callable[Concatenate[Change, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        do = super()._do
+        return self._wait(tree << NUMBER_BITS, lambda: do(tree, operation, *args, **kwargs))
+
+    def _open_tree(self, tree: int) -> None:
+        self._wait(tree << NUMBER_BITS, self._open_sealed, tree)
+
+    def _open_sealed(self, tree: int) -> None:
+        if self._residency.seal(tree) is None:
+            raise self._absent(tree)
+        self.before_effect()
+        self._context.open_tree(tree)

@@ -9,12 +9,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
+from kvfs.files import Caller, Changes, WritableFiles
+from kvfs.files.records import tarball_of
+from kvfs.volume import Volume, from_file
 from kvfs_frontend_fuse import mounts
 
 SLOW = 'backing.layer=[{name="latency", bytes_per_s="1 MB"}]'
@@ -178,6 +182,30 @@ def made(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tarballs(made: Path, tmp_path: Path) -> Path:
     """A directory of tarballs of one's own: ``tree``, ``plain`` and ``below/other``."""
     return Path(shutil.copytree(made, tmp_path / "tarballs"))
+
+
+@pytest.fixture
+def changed(tarballs: Path, tmp_path: Path) -> Path:
+    """The configuration of a volume that has fetched ``plain``, and changed ``tree``."""
+    config = tmp_path / "changed.toml"
+    config.write_text(
+        f'[kv]\ndriver = "lmdb"\npath = "{tmp_path / "changed"}"\n[volume]\nwritable = true\n'
+        f'[backing]\ndriver = "posix"\npath = "{tarballs}"\n'
+    )
+    with Volume(from_file(config)) as volume:
+        volume.refresh()
+        volume.begin_writing("a test")
+        with closing(volume.files(wait=True)) as files:
+            assert isinstance(files, WritableFiles)
+            volume.tarballs.fetch(tarball_of(files.open_path(b"plain").inode))
+            top = files.open_path(b"tree/tree")
+            files.mknod(top.inode, b"new", 0o100644, 0, Caller())
+            files.mknod(top.inode, b"socket", 0o140644, 0, Caller())
+            files.write(files.open_path(b"tree/tree/README").inode, 0, b"READ")
+            files.write(files.open_path(b"tree/tree/binary").inode, 300_000, b"changed")
+            files.setattr(files.open_path(b"tree/tree/binary").inode, Changes(size=400_000))
+            files.unlink(top.inode, b"empty")
+    return config
 
 
 @pytest.fixture

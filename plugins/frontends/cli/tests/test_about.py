@@ -90,8 +90,8 @@ def test_every_keyspace_of_a_real_volume(home: Home, tarballs: Path) -> None:
     home.run("ingest", tarballs, "tree", "plain")
     home.run("ingest", tarballs, "cut", code=Exit.CORRUPT)
     covered = set()
-    # What has lost its name and is in use is only in volumes that are written to.
-    spaces = [space for space in KEYSPACES if space.name != "unlinked"]
+    # Those are only in volumes that are written to.
+    spaces = [s for s in KEYSPACES if s.name not in ("unlinked", "written", "locks")]
     for space in spaces:
         for record in home.json_lines("inspect", tarballs, f"{space.letter}:", "--limit", 1000):
             assert record["fields"]["keyspace"] == space.name
@@ -108,6 +108,27 @@ def test_a_tarball_by_name_or_number(home: Home, tarballs: Path) -> None:
     tarball = int(by_name["key"].partition(":")[2])
     (root,) = home.json_lines("inspect", tarballs, f"I:{inode_of(tarball, 1)}")
     assert root["store"] == "state"
+
+
+def test_records_that_lie_over_others(home: Home, changed: Path) -> None:
+    records = home.json_lines("inspect", changed, "/tree/tree/binary")
+    assert [(each["store"], each.get("over"), each.get("under")) for each in records] == [
+        ("state", "sealed", None), ("sealed", None, "state"),
+    ] * 2  # fmt: skip
+    above, below = (each["fields"] for each in records[2:])
+    assert (above["size"], below["size"]) == ("400000", "512000")
+    assert "cut" in above
+    (new, inode) = home.json_lines("inspect", changed, "/tree/tree/new")
+    assert (new["store"], inode["store"]) == ("state", "state")
+    assert "over" not in new
+    parent = new["fields"]["parent"]
+    hidden, gone = home.json_lines("inspect", changed, f"D:{parent}:empty")
+    assert hidden["fields"]["hides"] == "the record of sealed"
+    assert gone["fields"]["name"] == "empty"
+    assert "sealed" in home.text("inspect", changed, "/tree/tree/binary", "--no-raw")
+    (written,) = home.json_lines("inspect", changed, "W:")
+    assert int(written["fields"]["value"]) > 1 << 31
+    assert len(home.json_lines("inspect", changed, "D:", "--limit", 3)) >= 3
 
 
 def test_inspect_for_people(home: Home, tarballs: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kvfs.files.records import unlinked_key
-from kvfs.volume import Volume, from_tables
+from kvfs.volume import Volume, from_file, from_tables
 
 from .conftest import Home
 
@@ -66,10 +66,28 @@ def test_json(home: Home, written: Path) -> None:
 
 
 def test_tarballs_are_under_seals(home: Home, tarballs: Path) -> None:
-    assert "0 tarballs were fetched" in home.text("fsck", tarballs)
+    assert "0 more were fetched" in home.text("fsck", tarballs)
     home.run("ingest", tarballs, "plain")
-    assert home.json_lines("fsck", tarballs) == [{"outcome": "clean", "sealed": 1}]
-    assert "written" in home.error("dump", tarballs, code=8)
+    [outcome] = home.json_lines("fsck", tarballs)
+    assert outcome == {"outcome": "clean", "found": 0, "left": 0, "written": 0, "sealed": 1}
+    assert "kvfs tar" in home.error("dump", tarballs, code=8)
+
+
+def test_tarballs_that_were_written_to(home: Home, changed: Path) -> None:
+    assert "1 tarballs were written to, 1 more were" in home.text("fsck", changed)
+    _, inode = home.json_lines("inspect", changed, "/tree/tree/new")
+    with Volume(from_file(changed)) as volume:
+        volume.state.put(bytes.fromhex(inode["key_hex"]), b"torn")
+    kinds = {
+        each.get("kind"): each.get("path") for each in home.json_lines("fsck", changed, code=4)
+    }
+    assert kinds["dangling"] == "tree/tree"
+    said = home.text("fsck", changed, "--repair", code=1)
+    assert "dangling: /tree/tree (inode 0x" in said
+    assert "clean" in home.text("fsck", changed)
+    names = home.text("ls", changed, "tree/tree").split()
+    assert "new" not in names
+    assert "README" in names
 
 
 def test_metadata_from_one_volume_to_another(home: Home, written: Path, tmp_path: Path) -> None:

@@ -84,6 +84,20 @@ def test_the_mount_shows_the_same(
     home.run("umount", point)
 
 
+def test_changes_come_along(
+    home: Home, changed: Path, configure: Configure, tmp_path: Path
+) -> None:
+    expected = home.run("tar", changed, "tree")
+    assert b"1 sockets were left out" in expected.stderr
+    copied, loaded, file = configure("copied"), configure("loaded"), tmp_path / "file"
+    home.run("kv", "copy", changed, copied)
+    home.run("kv", "dump", changed, file)
+    home.run("kv", "load", file, loaded)
+    for target in (copied, loaded):
+        assert home.run("tar", target, "tree").stdout == expected.stdout
+        assert "1 tarballs were written to" in home.text("fsck", target)
+
+
 def test_what_is_there_is_replaced_only_by_force(
     home: Home, source: Path, configure: Configure
 ) -> None:

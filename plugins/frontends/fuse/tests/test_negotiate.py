@@ -23,6 +23,8 @@ def init(
     extended: bool = True,
     settings: FuseSettings | None = None,
     read_only: bool = True,
+    shared: bool = False,
+    locks: bool = False,
 ) -> tuple[Negotiated | None, dict[str, int] | int]:
     body = struct.pack("=IIII", major, minor, 131072, offered & 0xFFFF_FFFF)
     if extended:
@@ -35,6 +37,8 @@ def init(
             len(request),
             settings or FuseSettings(),
             read_only=read_only,
+            shared=shared,
+            locks=locks,
             reply=answers.append,
         )
     finally:
@@ -72,6 +76,26 @@ def test_what_writing_needs_is_asked_for_where_something_is_written() -> None:
         agreed, _ = init(settings=settings)
         assert agreed is not None
         assert not agreed.flags & (needed | InitFlag.POSIX_ACL)
+
+
+def test_the_kernel_asks_for_locks_where_they_are_not_its_own() -> None:
+    both = InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS
+    for locks in (True, False):
+        agreed, _ = init(locks=locks)
+        assert agreed is not None
+        assert agreed.flags & both == (both if locks else 0)
+
+
+def test_where_others_write_the_kernel_asks_each_time() -> None:
+    for settings in (FuseSettings(), FuseSettings(readdirplus=ReadDirPlus.AUTO)):
+        agreed, _ = init(settings=settings, read_only=False, shared=True)
+        assert agreed is not None
+        assert agreed.flags & InitFlag.AUTO_INVAL_DATA
+        assert agreed.flags & InitFlag.DONT_MASK
+        assert not agreed.flags & (InitFlag.EXPLICIT_INVAL_DATA | InitFlag.DO_READDIRPLUS)
+        agreed, _ = init(settings=settings, read_only=False)
+        assert agreed is not None
+        assert not agreed.flags & InitFlag.AUTO_INVAL_DATA
 
 
 def test_writing_needs_linux_5_12() -> None:

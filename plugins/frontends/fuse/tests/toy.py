@@ -218,6 +218,7 @@ class ToyVolume:
     def __init__(self, tree: Tree, *, read_only: bool = True, gate: Gate | None = None) -> None:
         self.name = "toy"
         self.read_only = read_only
+        self.is_shared = False
         self.calls: Counter[str] = Counter()
         self._tree = tree
         self._gate = gate or Gate(None)
@@ -225,7 +226,7 @@ class ToyVolume:
     def files(self, *, wait: bool) -> ToyFiles:
         return ToyFiles(self._tree, self._gate, wait=wait, calls=self.calls)
 
-    def begin_writing(self, mount: str) -> None:
+    def begin_writing(self, mount: str, *, before_first: Callable[[], object]) -> None:
         raise AssertionError("nothing of it can be written to")
 
     def following(self) -> None:

@@ -49,6 +49,7 @@ class StrangeVolume:
     def __init__(self, volume: Volume, *, read_only: bool) -> None:
         self.name = "strange"
         self.read_only = read_only
+        self.is_shared = False
         self.volume = volume
         self.gate = threading.Event()
         self.moved = False

@@ -142,8 +142,13 @@ COMMANDS: Final = (
         name="tar",
         target="tar:tar",
         group=LOOK,
-        summary="Write a tarball anew, from what was fetched of it.",
-        detail=("The same members, contents and attributes, in the same order, uncompressed."),
+        summary="Write a tarball anew, as it is now.",
+        detail=(
+            "The same members, contents and attributes, in the same order, uncompressed. One that "
+            "was written to is written with its changes, directory by directory; sockets are left "
+            "out, since tar has none, and it says how many. What a mount has not committed yet is "
+            "not in it: sync first."
+        ),
         examples=(
             ("kvfs tar tarballs/ a | tar t", "to standard output"),
             ("kvfs tar tarballs/ a -o copy.tar", "to a file, whole or not at all"),
@@ -167,8 +172,10 @@ COMMANDS: Final = (
         group=KEEP,
         summary="Check the files that were written to a volume, and mend what is wrong.",
         detail=(
-            "For volumes that can be written to, while they are not mounted; tarballs can be "
-            "fetched again. Files that lost their name go to lost+found, under their inode number. "
+            "For volumes without a store, and for tarballs that were written to, while nothing is "
+            "mounted; those that were not can be fetched again. A tarball that is to be checked is "
+            "fetched if need be. Files that lost their name go to lost+found, under their inode "
+            "number; what was harmed in a tarball shows again as it was fetched. "
             "Exits as fsck(8): 0 clean, 1 all mended, 4 something is left, 8 not checked."
         ),
         examples=(
@@ -200,8 +207,9 @@ COMMANDS: Final = (
         detail=(
             "KEY is a path that begins with a slash, or one of A:inode:name, "
             "D:directory:name, D:directory:#slot, E:inode:number, H:inode:directory:#slot, "
-            "I:inode, O:tarball:u:id, P:tarball:number, T:object or T:id, V:name, hex:bytes. "
-            "What is left out from the end stands for all."
+            "I:inode, K:inode, O:tarball:u:id, P:tarball:number, T:object or T:id, U:inode, "
+            "V:name, W:id, hex:bytes. What is left out from the end stands for all. Of a tarball "
+            "that was written to, what is in the store state lies over what is in sealed."
         ),
         examples=(
             ("kvfs inspect tarballs/ /a/README", "the records of a path"),
@@ -214,7 +222,7 @@ COMMANDS: Final = (
         name="dump",
         target="metadata:dump",
         group=ABOUT,
-        summary="Write the metadata of a volume that can be written to, as lines of JSON.",
+        summary="Write the metadata of a volume without a store, as lines of JSON.",
         detail=(
             "A line for each file: attributes, names, links, extended attributes; no contents: "
             "kvfs kv dump has those, as records of the engine. To standard output if there is "

@@ -25,7 +25,7 @@ def count_tarballs(catalogue: Catalogue) -> dict[str, Any]:
     states: Counter[str] = Counter()
     totals: Counter[str] = Counter()
     for _, record in catalogue:
-        states[record.state.value] += 1
+        states[record.condition] += 1
         totals["object_bytes"] += record.size
         totals["members"] += record.members
         totals["content_bytes"] += record.content_bytes

@@ -9,14 +9,15 @@ from typing import Any
 
 from kvfs.errors import NotFound
 from kvfs.files import Attributes, Files
+from kvfs.files.files import View
 from kvfs.files.inspect import key_text
+from kvfs.files.overlay import scan_extents
 from kvfs.files.records import (
     LINK_KEY,
     DirentRecord,
     InodeFlag,
     InodeRecord,
     dirent_key,
-    extent_key,
     inode_key,
     problem_key,
     tarball_of,
@@ -63,7 +64,7 @@ def about_tarball(volume: Volume, files: Files, tarball: int, problems_max: int)
         "version": record.version,
         "modified_ns": record.mtime_ns,
         "id": tarball,
-        "state": record.state.value,
+        "state": record.condition,
         "error": record.error or None,
         "compression": record.compression or None,
         "members": record.members,
@@ -86,8 +87,7 @@ def _problems(sealed: KVStore, tarball: int, most: int) -> list[dict[str, Any]]:
 def about_file(volume: Volume, files: Files, attributes: Attributes, path: bytes) -> dict[str, Any]:
     """One file: its attributes, and the records that it is made of."""
     inode = attributes.inode
-    store = volume.sealed if tarball_of(inode) else volume.state
-    raw = store.get(inode_key(inode))
+    raw = files.records(inode).get(inode_key(inode))
     if raw is None:
         raise NotFound(f"{path!r} has no inode record")
     record = InodeRecord.unpack(raw)
@@ -102,36 +102,36 @@ def about_file(volume: Volume, files: Files, attributes: Attributes, path: bytes
     fields["records"] = {
         "inode": key_text(inode_key(inode)),
         "dirent": f"D:{record.parent:#x}:#{record.slot}",
-        "contents": _contents(store, record),
+        "contents": _contents(files.records(inode), record),
     }
-    fields["names"] = _names(files, store, inode) if not attributes.is_directory else []
+    fields["names"] = _names(files, inode) if not attributes.is_directory else []
     return fields
 
 
-def _contents(store: KVStore, record: InodeRecord) -> str:
+def _contents(view: View, record: InodeRecord) -> str:
     if not record.flags & InodeFlag.EXTENTS:
         return "in the inode record" if stat.S_ISREG(record.attributes.mode) else "none"
-    start = extent_key(record.attributes.inode, 0)[:-4]
+    inode = record.attributes.inode
     count = stored = 0
-    with store.snapshot() as view:
-        for _, extent in view.scan(start, prefix_end(start)):
-            count += 1
-            stored += len(extent)
-    return f"{count:,} extents of {stored:,} bytes, E:{record.attributes.inode:#x}"
+    for _, extent in scan_extents(view, inode, record.cut, 0):
+        count += 1
+        stored += len(extent)
+    return f"{count:,} extents of {stored:,} bytes, E:{inode:#x}"
 
 
-def _names(files: Files, store: KVStore, inode: int) -> list[str]:
+def _names(files: Files, inode: int) -> list[str]:
     """Paths of a file: the one that its inode points back to, and its other links."""
     names = [text_of(files.path_of(inode))]
     prefix = LINK_KEY.pack(b"H", inode, 0, 0)[:9]
-    for key, _ in islice(store.scan_prefix(prefix), _LISTED_MAX):
+    found = islice(files.records(inode).scan(prefix, prefix_end(prefix)), _LISTED_MAX)
+    for key in [bytes(key) for key, _ in found]:
         _, _, parent, slot = LINK_KEY.unpack(key)
-        names.append(text_of(_path_of_slot(files, store, parent, slot)))
+        names.append(text_of(_path_of_slot(files, parent, slot)))
     return names
 
 
-def _path_of_slot(files: Files, store: KVStore, parent: int, slot: int) -> bytes:
+def _path_of_slot(files: Files, parent: int, slot: int) -> bytes:
     """The path of a directory's entry, by its slot."""
-    raw = store.get(dirent_key(parent, slot))
+    raw = files.records(parent).get(dirent_key(parent, slot))
     name = DirentRecord.unpack(raw).name if raw is not None else b"?"
     return files.path_of(parent) + b"/" + name

@@ -29,6 +29,7 @@ from kvfs_frontend_cli._values import hints_of, parse_value
 Tables = dict[str, dict[str, Any]]
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://")
+WRITABLE = "volume.writable"
 _TABLE_NAMES = ("volume", "kv", "backing", "ingest", "frontend")
 _FIRST_CHOICE = ("obstore", "s3")
 """Of several drivers for a scheme, the first of these is taken, then any other one."""
@@ -186,12 +187,17 @@ def _takes_url(info: registry.DriverInfo) -> bool:
 
 def _made_up(backing: dict[str, Any], location: str, place: Place, *, name: str) -> Located:
     """A volume without a configuration file: the defaults, and a cache of its own."""
-    driver = place.kv or DEFAULT_KV
-    for assignment in place.set_:
-        if assignment.partition("=")[0].strip() == "kv.driver":
-            driver = assignment.partition("=")[2].strip()
-    usual = default_home if backing["driver"] == DEFAULT_BACKING else default_cache
-    cache = place.cache.absolute() if place.cache else usual(location, name)
+    said = {
+        name.strip(): value.strip()
+        for name, _, value in (assignment.partition("=") for assignment in place.set_)
+    }
+    driver = said.get("kv.driver") or place.kv or DEFAULT_KV
+    # What was changed is nowhere else: whoever clears caches must not find it.
+    usual = default_home(location, name)
+    lasts = backing["driver"] == DEFAULT_BACKING or said.get(WRITABLE) == "true"
+    if not lasts and not usual.is_dir():
+        usual = default_cache(location, name)
+    cache = place.cache.absolute() if place.cache else usual
     kv: dict[str, Any] = {"driver": driver}
     if "path" in hints_of(registry.find("kv", driver).settings):
         kv["path"] = str(cache)
@@ -208,7 +214,7 @@ def default_cache(location: str, name: str) -> Path:
 
 
 def default_home(location: str, name: str) -> Path:
-    """Where a volume without a store is kept: it is no cache, there is nothing else."""
+    """Where a volume is kept that is, or was, written to: it is no cache, there is nothing else."""
     return _below("XDG_DATA_HOME", "~/.local/share", location, name)
 
 

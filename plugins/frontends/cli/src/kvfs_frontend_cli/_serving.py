@@ -90,7 +90,8 @@ class _Announcement:
         hooks.start()
         self._withdraw.append(lambda: self._call("kvfs_on_unmount"))
         self._withdraw.append(hooks.join)
-        what = f"{tarballs:,} tarballs" if volume.read_only else "for reading and writing"
+        shown = [] if volume.is_scratch else [f"{tarballs:,} tarballs"]
+        what = ", ".join(shown if volume.read_only else [*shown, "for reading and writing"])
         text = (
             f"{serving.located.origin} is mounted at {serving.target}: {what}, "
             f"process {os.getpid()}"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from uuid import uuid4
 
 import attrs
 
 from kvfs.capability import FrontendCapability
-from kvfs.errors import Unsupported
-from kvfs.volume import Volume
+from kvfs.errors import KVFSError, Unsupported
+from kvfs.volume import Locking, Volume, name_mount
 from kvfs_frontend_fuse._settings import FuseSettings
 from kvfs_frontend_fuse.mounting.mount import Mount, mount_at
 from kvfs_frontend_fuse.protocol.negotiate import Negotiated
@@ -52,6 +51,14 @@ def _answer(session: Session, crew: Supervisor | None) -> None:
         return
     with woken_by_signals(crew.alarm):
         crew.run()
+
+
+def _give_up(locking: Locking) -> None:
+    """Nobody holds a lock through a mount that has ended."""
+    try:
+        locking.release_all()
+    except KVFSError as error:
+        log.warning("locks of the mount are given up only with this process: %s", error)
 
 
 @contextmanager
@@ -117,6 +124,8 @@ class FuseFrontend(MountFrontend):
         mount = mount_at(
             target, self._settings, volume_name=volume.name, read_only=volume.read_only
         )
+        name = name_mount() if crew is None else crew.mount
+        locking = volume.locking(name) if isinstance(volume, Volume) else None
         try:
             session = Session(
                 mount.descriptor,
@@ -124,7 +133,8 @@ class FuseFrontend(MountFrontend):
                 self._settings,
                 counts=counters.row(0)[:OPCODES],
                 stats=counters.as_json,
-                mount=uuid4().hex,
+                mount=name,
+                locking=locking,
             )
         except BaseException:
             os.close(mount.descriptor)
@@ -147,6 +157,8 @@ class FuseFrontend(MountFrontend):
             session.close()
             service.close()
             mount.unmount(force=True)  # where the loop ended for another reason
+            if locking is not None:
+                _give_up(locking)
             self._service = None
 
     def _workers(self, volume: VolumeAPI) -> int:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 
 from kvfs.capability import FrontendCapability
+from kvfs.errors import Unsupported
+from kvfs.volume import LockScope, Volume
 from kvfs_frontend_fuse.binding import (
     FuseSettings,
     MountFrontend,
@@ -43,8 +45,14 @@ class Pyfuse3Frontend(MountFrontend):
         :raises AlreadyExists: a KVFS that is alive is mounted there.
         :raises Conflict: this process serves another mount through pyfuse3.
         :raises PermissionDenied: this user may not mount there.
-        :raises Unsupported: the kernel has no FUSE, or fusermount3 misses.
+        :raises Unsupported: the kernel has no FUSE, or fusermount3 misses; or locks are to hold
+            among all mounts.
         """
+        if isinstance(volume, Volume) and volume.config.volume.locks is not LockScope.HOST:
+            raise Unsupported(
+                f"{volume.name}: pyfuse3 keeps no locks among mounts: mount with the frontend "
+                'fuse, or set [volume] locks = "host"'
+            )
         settings = self._settings
         options = FuseSettings(
             allow_other=settings.allow_other,

@@ -32,18 +32,20 @@ class Life:
     """The last one may not have been."""
     failed: list[float]
     """When the last one failed, if it did."""
+    beginning: Tree = attrs.field(factory=Tree)
+    """What was there before."""
 
     @classmethod
-    def read(cls, seed: str, log: Path) -> Self:
+    def read(cls, seed: str, log: Path, beginning: Tree) -> Self:
         """Its log, up to a line that is not whole."""
         times: dict[str, list[float]] = {"begin": [], "done": [], "failed": []}
         *lines, _ = log.read_text().split("\n") if log.exists() else [""]
         for line in lines:
             word, _, at = line.split()
             times[word].append(float(at))
-        plan = iter(Plan(seed))
+        plan = iter(Plan(seed, beginning.copy()))
         ops = [next(plan) for _ in times["begin"]]
-        return cls(seed, ops, times["begin"], times["done"], times["failed"])
+        return cls(seed, ops, times["begin"], times["done"], times["failed"], beginning)
 
     def done_by(self, at: float) -> int:
         """How many operations had been done by then."""
@@ -68,7 +70,7 @@ class Life:
         """
         was_under_way = self.done_by(killed_at) < len(self.ops)
         file = self._last_file() if was_under_way else None
-        tree = Tree()
+        tree = self.beginning.copy()
         for number in range(len(self.ops) + 1):
             if tree.shown() == found or (
                 was_under_way and self._with_last(tree, number, file) == found
@@ -94,7 +96,7 @@ class Life:
 
     def after(self, number: int) -> Tree:
         """What it had made after so many operations."""
-        tree = Tree()
+        tree = self.beginning.copy()
         for op in self.ops[:number]:
             tree.apply(op)
         return tree
@@ -146,7 +148,7 @@ def _check_order(lives: Sequence[Life], possible: Sequence[Sequence[int]]) -> No
     for there, numbers in zip(lives, possible, strict=True):
         # The last operation may have been done anew, after all else.
         last = min(numbers[0], len(there.ops) - 1)
-        if not last:
+        if last < 1:
             continue
         began = there.begun[last - 1]
         for life, others in zip(lives, possible, strict=True):
@@ -171,7 +173,7 @@ def _nearest(life: Life, found: Shown) -> str:
     """In what it differs from what it looked like most."""
     best: list[str] | None = None
     at = 0
-    tree = Tree()
+    tree = life.beginning.copy()
     for number in range(len(life.ops) + 1):
         shown = tree.shown()
         differing = [

@@ -4,8 +4,9 @@ What one of them does follows from its seed, so that whoever knows the seed know
 look like after so many operations: :class:`Tree` is that knowledge.  The process is run as a
 script, of the standard library alone, because many of them are started::
 
-    python load.py SEED DIRECTORY LOG STOP
+    python load.py SEED DIRECTORY LOG STOP BEGINNING
 
+BEGINNING is what is in the directory to begin with: a name of :data:`BEGINNINGS`.
 Each line of the log is a word, the number of an operation and the time (``CLOCK_MONOTONIC``, which
 all processes of a machine share): ``begin`` before it, ``done`` or ``failed`` after it.  The
 process ends before the next operation when the file STOP is there, and when one has failed.
@@ -95,6 +96,25 @@ class Tree:
         self.contents: dict[int, bytes] = {}
         self._files = 0
 
+    def add(self, path: str, content: bytes) -> None:
+        """One more file."""
+        self._files += 1
+        self.paths[path] = self._files
+        self.contents[self._files] = content
+
+    def make(self, base: Path) -> None:
+        """Make it in a directory, which is made, too."""
+        base.mkdir(parents=True)
+        made: dict[int, Path] = {}
+        for path, file in self.paths.items():
+            if file is None:
+                (base / path).mkdir()
+            elif file in made:
+                (base / path).hardlink_to(made[file])
+            else:
+                made[file] = base / path
+                made[file].write_bytes(self.contents[file])
+
     def copy(self) -> Tree:
         """Another one, of the same contents."""
         tree = Tree()
@@ -109,9 +129,9 @@ class Tree:
             if path in paths:
                 return False
             if op.kind == "create":
-                self._files += 1
-                self.contents[self._files] = b""
-            paths[path] = self._files if op.kind == "create" else None
+                self.add(path, b"")
+            else:
+                paths[path] = None
             return True
         if path not in paths and op.kind != "syncdir":
             return False
@@ -157,15 +177,30 @@ class Tree:
         }
 
 
+def _full() -> Tree:
+    """Files of every layout, in two directories and by two names."""
+    tree, rng = Tree(), random.Random("full")
+    tree.paths["d-n00"] = None
+    for number, size in enumerate((0, 10, 4000, 9000, 131_072, 140_000, 300_000)):
+        tree.add(f"n{number:02}", rng.randbytes(size))
+        tree.add(f"d-n00/n{number:02}", rng.randbytes(size))
+    tree.paths["n10"] = tree.paths["n05"]
+    return tree
+
+
+BEGINNINGS = {"empty": Tree, "full": _full}
+
+
 class Plan:
     """The operations of one process, one after another, without an end.
 
     :param seed: of everything.
+    :param tree: what is there to begin with; it goes on with it.
     """
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, tree: Tree | None = None) -> None:
         self._random = random.Random(seed)
-        self.tree = Tree()
+        self.tree = Tree() if tree is None else tree
         """As it is when all operations so far have been done."""
 
     def __iter__(self) -> Iterator[Op]:
@@ -238,7 +273,7 @@ class Plan:
         return Op("write", path, offset=offset, data=self._random.randbytes(size))
 
 
-def main(seed: str, directory: str, log: str, stop: str) -> int:
+def main(seed: str, directory: str, log: str, stop: str, beginning: str) -> int:
     """Work until it is stopped; 1: an operation failed."""
     base = Path(directory)
     lines = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -246,7 +281,7 @@ def main(seed: str, directory: str, log: str, stop: str) -> int:
     def say(word: str, number: int) -> None:
         os.write(lines, f"{word} {number} {time.monotonic():.6f}\n".encode())
 
-    for number, op in enumerate(Plan(seed)):
+    for number, op in enumerate(Plan(seed, BEGINNINGS[beginning]())):
         if os.path.exists(stop):
             break
         say("begin", number)

@@ -9,20 +9,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import attrs
 
 from kvfs.checking import problems
+from kvfs.tarballs.catalogue import State
 from kvfs.testing.crash.mounted import load
 from kvfs.testing.crash.mounted.checking import Life, Shown, Violation, check, look
 from kvfs.testing.crash.runner import CrashFailed
 from kvfs.testing.mounts import PATIENCE_S, Mounted, Site, wait_for_end
+from kvfs.testing.written import inconsistencies
 from kvfs.volume import Volume, from_file
 
 PROCESSES = 3
@@ -37,6 +40,9 @@ SETTLED_S = 10.0
 """So long the kernel may show what it knew of what is lost: it believes it for a second."""
 KEPT = 8
 """So many earlier loads stay in the volume, and are looked at again at the end."""
+
+
+Inside = Literal["scratch", "tarball"]
 
 
 class Victim(Enum):
@@ -56,6 +62,7 @@ class Report:
     driver: str
     durability: str
     seed: int
+    inside: str = "scratch"
     kills: int = 0
     killed: dict[str, int] = attrs.field(factory=dict)
     operations: int = 0
@@ -86,6 +93,8 @@ class MountedCrash:
     :param durability: of the volume: ``process`` or ``power``.
     :param seed: of what is written, what is killed and when.  Timing is the machine's.
     :param work: an empty directory outside of the mount, for the logs of the load.
+    :param inside: where it is written: to a volume without a store, or to tarballs of one that has
+        one.  Each load is then the first to touch its tarball.
     """
 
     site: Site
@@ -93,17 +102,25 @@ class MountedCrash:
     durability: str
     seed: int
     work: Path
+    inside: Inside = "scratch"
     report: Report = attrs.field(init=False)
     _config: Path = attrs.field(init=False)
+    _folder: Path = attrs.field(init=False)
+    """Of the tarballs."""
     _mounted: Mounted = attrs.field(init=False)
     _random: random.Random = attrs.field(init=False)
     _victims: list[Victim] = attrs.field(factory=list, init=False)
     _kept: deque[_Kept] = attrs.field(factory=deque, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.report = Report(str(self.kv["driver"]), self.durability, self.seed)
-        volume = {"durability": self.durability}
-        self._config = self.site.config({"driver": "scratch"}, kv=dict(self.kv), volume=volume)
+        self.report = Report(str(self.kv["driver"]), self.durability, self.seed, self.inside)
+        backing: dict[str, Any] = {"driver": "scratch"}
+        volume: dict[str, Any] = {"durability": self.durability}
+        self._folder = self.site.path / "folder"
+        if self.inside == "tarball":
+            backing = {"driver": "posix", "path": str(self._folder)}
+            volume["writable"] = True
+        self._config = self.site.config(backing, kv=dict(self.kv), volume=volume)
         self._random = random.Random(self.seed)
 
     def run(self, kills: int, *, progress: Callable[[Report], None] = lambda _: None) -> Report:
@@ -113,6 +130,8 @@ class MountedCrash:
         :raises CrashFailed: what is left must not be.
         """
         began = time.monotonic()
+        if self.inside == "tarball":
+            self._make_tarballs(kills)
         self._mounted = self.site.mount(self._config)
         while self.report.kills < kills:
             try:
@@ -134,6 +153,25 @@ class MountedCrash:
             self._fail(str(violation))
         return self.report
 
+    def _make_tarballs(self, count: int) -> None:
+        """One for each load, with the beginning of each of its processes."""
+        tree = self.site.path / "tree"
+        for process in range(PROCESSES):
+            self._beginning().make(tree / str(process))
+        self._folder.mkdir()
+        archive = self.site.path / "load.tar"
+        with tarfile.open(archive, "w") as tar:
+            tar.add(tree, ".")
+        for number in range(count):
+            (self._folder / f"load-{number}.tar").hardlink_to(archive)
+
+    @property
+    def _begins(self) -> str:
+        return "full" if self.inside == "tarball" else "empty"
+
+    def _beginning(self) -> load.Tree:
+        return load.BEGINNINGS[self._begins]()
+
     # -- one kill ----------------------------------------------------------------------------------
 
     def _round(self, number: int) -> None:
@@ -154,7 +192,9 @@ class MountedCrash:
             for process in processes:
                 process.kill()
                 process.wait()
-        lives = [Life.read(seed, logs / str(each)) for each, seed in enumerate(seeds)]
+        lives = [
+            Life.read(seed, logs / str(each), self._beginning()) for each, seed in enumerate(seeds)
+        ]
         for life, code in zip(lives, codes, strict=True):
             # One that was under way when the kill came may fail; none before.
             if code not in (0, 1) or (life.failed and life.failed[0] < killed_at):
@@ -166,7 +206,13 @@ class MountedCrash:
     def _prepare(self, place: Path) -> None:
         """Directories that are there for sure, and no more of the earlier ones than is kept."""
         while len(self._kept) > KEPT:
-            shutil.rmtree(self._kept.popleft().place)
+            old = self._kept.popleft().place
+            for process in range(PROCESSES):
+                shutil.rmtree(old / str(process))
+            if self.inside == "scratch":
+                old.rmdir()
+        if self.inside == "tarball":
+            return  # they are there, and nothing may be the first to be written but the load
         for process in range(PROCESSES):
             (place / str(process)).mkdir(parents=True)
         descriptor = os.open(place, os.O_RDONLY)
@@ -176,7 +222,7 @@ class MountedCrash:
     def _start(self, seed: str, base: Path, log: Path, stop: Path) -> subprocess.Popen[bytes]:
         with log.with_suffix(".errors").open("wb") as errors:
             return subprocess.Popen(
-                [sys.executable, "-S", "-E", load.__file__, seed, base, log, stop],
+                [sys.executable, "-S", "-E", load.__file__, seed, base, log, stop, self._begins],
                 stdin=subprocess.DEVNULL,
                 stderr=errors,
             )
@@ -211,16 +257,23 @@ class MountedCrash:
         name = victim.value
         self.report.killed[name] = self.report.killed.get(name, 0) + 1
         if victim is Victim.BOTH:
-            self._check_records()  # nobody is there to write
+            self._check_records(in_use=_Everything())  # nobody is there to write
         if victim is not Victim.WORKER:
             # At once: a worker whose supervisor is dead may go on for a moment.
             self._mounted = self.site.mount(self._config)
         return killed_at
 
-    def _check_records(self) -> None:
-        """What ``kvfs fsck`` says about what is left, before anybody writes on."""
+    def _check_records(self, in_use: Container[int] = ()) -> None:
+        """What ``kvfs fsck`` says about what is left, before anybody writes on.
+
+        :param in_use: inodes of tarballs that may be there without a name.
+        """
         with Volume(from_file(self._config)) as volume:
             found = [str(problem) for problem in problems(volume)]
+            for tarball, record in volume.tarballs.catalogue:
+                if record.dirty and record.state is State.SEALED:
+                    root = record.root(tarball)
+                    found += inconsistencies(volume.state, in_use, sealed=volume.sealed, root=root)
         if found:
             raise Violation(f"fsck: {'; '.join(found)}")
 
@@ -259,6 +312,13 @@ class MountedCrash:
         )
 
 
+class _Everything:
+    """Contains whatever is asked for."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
 def _age_s(pid: int) -> float:
     """How long a process has been there."""
     try:
@@ -269,4 +329,4 @@ def _age_s(pid: int) -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
-__all__ = ["MountedCrash", "Report", "Victim"]
+__all__ = ["Inside", "MountedCrash", "Report", "Victim"]

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from kvfs.checking import Problem, Report, check
 from kvfs.errors import Conflict, KVFSError
+from kvfs.files.inspect import inode_text
 from kvfs.metrics import Progress
 from kvfs.units import format_seconds
 from kvfs.volume import Volume
@@ -39,7 +40,7 @@ def fsck(
     progress: ShowProgress = None,
     place: Place = Place(),  # noqa: B008 (frozen)
 ) -> int:
-    """Check the writable tree of a volume, and mend it.
+    """Check what was written to a volume, and mend it.
 
     :param volume: The volume; not mounted.
     """
@@ -62,39 +63,46 @@ def _refuse_mounted(located: Located) -> None:
 
 
 def _check(volume: Volume, *, repair: bool, as_json: bool, wanted: bool | None) -> int:
-    if volume.read_only:
-        sealed = sum(volume.tarballs.is_sealed(tarball) for tarball, _ in volume.tarballs.catalogue)
-        if as_json:
-            _output.record({"outcome": "clean", "sealed": sealed})
-        else:
-            _output.line(
-                f"{volume.name}: nothing to check: {sealed:,} tarballs were fetched, each is under "
-                "a seal that only a complete fetch gets, and can be fetched again"
-            )
-        return Outcome.CLEAN
     seen = Progress()
 
     def tell(problem: Problem) -> None:
         if as_json:
-            fields = {"kind": str(problem.kind), "inode": problem.inode, "text": problem.text}
-            _output.record(fields)
+            path = None if problem.path is None else _output.text_of(problem.path)
+            fields = {"kind": str(problem.kind), "inode": problem.inode, "path": path}
+            _output.record(fields | {"text": problem.text})
         else:
-            what = "" if problem.inode is None else f"inode {problem.inode} "
-            _output.line(_output.printable(f"{problem.kind}: {what}{_said(problem, repair)}"))
+            what = f"{problem.kind}: {_which(problem)}{_said(problem, repair)}"
+            _output.line(_output.printable(what))
 
     began = time.monotonic()
     with showing(lambda: works_of(seen), wanted):
         report = check(volume, tell, repair=repair, progress=seen)
+    seconds = format_seconds(time.monotonic() - began)
     outcome = _outcome(report)
+    fields = {"outcome": outcome.name.lower(), "found": report.found.total(), "left": report.left}
+    text = f"{volume.name}: {_summary(report, repair)}, {seconds}"
+    if not volume.is_scratch:
+        sealed = sum(volume.tarballs.is_sealed(tarball) for tarball, _ in volume.tarballs.catalogue)
+        fields |= {"written": report.tarballs, "sealed": sealed - report.tarballs}
+        text += (
+            f"; {report.tarballs:,} tarballs were written to, {sealed - report.tarballs:,} more "
+            "were fetched, each under a seal that only a complete fetch gets"
+        )
     if as_json:
-        _output.record(
-            {"outcome": outcome.name.lower(), "found": report.found.total(), "left": report.left}
-        )
+        _output.record(fields)
     else:
-        _output.line(
-            f"{volume.name}: {_summary(report, repair)}, {format_seconds(time.monotonic() - began)}"
-        )
+        _output.line(text)
     return outcome
+
+
+def _which(problem: Problem) -> str:
+    """The path of what it is about, where there is one, and its inode."""
+    if problem.inode is None:
+        return ""
+    number = inode_text(problem.inode)
+    if problem.path is None:
+        return f"inode {number} "
+    return f"/{_output.text_of(problem.path)} (inode {number}) "
 
 
 def _said(problem: Problem, repair: bool) -> str:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from kvfs.errors import Invalid, NotFound
 from kvfs.files import NameHash
-from kvfs.files.inspect import KeyRange, describe, hexdump, is_in_state, key_text, parse_key
+from kvfs.files.inspect import (
+    Fields,
+    KeyRange,
+    describe,
+    describe_above,
+    hexdump,
+    key_text,
+    parse_key,
+)
+from kvfs.files.overlay import Overlay
 from kvfs.files.records import ROOT_INODE, catalogue_key, inode_key
-from kvfs.kv import Buffer, KVStore
+from kvfs.kv import Buffer
 from kvfs.volume import Volume
 from kvfs_frontend_cli import _output
 from kvfs_frontend_cli._locate import Place
@@ -60,24 +71,21 @@ def _wanted(volume: Volume, key: str) -> KeyRange:
 def _parse(volume: Volume, text: bytes) -> KeyRange:
     superblock = volume.superblock
     names = NameHash(superblock.hash_seed, superblock.hash_bits)
-    return parse_key(text, names=names, get=lambda key: _store(volume, key).get(key))
-
-
-def _store(volume: Volume, key: bytes) -> KVStore:
-    return volume.state if is_in_state(key) else volume.sealed
+    shown = Overlay(volume.state.driver, volume.sealed.driver)
+    return parse_key(text, names=names, get=shown.get)
 
 
 def _in_range(volume: Volume, wanted: KeyRange, limit: int) -> Iterator[bytes]:
     """The keys there are, of both stores."""
     if limit < 1:
         raise Invalid(f"--limit {limit}: at least one record")
+    scans = []
     for store in (volume.state, volume.sealed):
         with store.snapshot() as view:
-            keys = [bytes(key) for key, _ in view.scan(wanted.start, wanted.stop, limit=limit)]
-        limit -= len(keys)
-        yield from keys
-        if not limit:
-            return
+            found = view.scan(wanted.start, wanted.stop, limit=limit)
+            scans.append([bytes(key) for key, _ in found])
+    # In both there may be one: one lies over the other.
+    yield from islice(dict.fromkeys(merge(*scans)), limit)
 
 
 def _of_path(volume: Volume, path: bytes) -> Iterator[bytes]:
@@ -97,27 +105,37 @@ def _of_path(volume: Volume, path: bytes) -> Iterator[bytes]:
 def _print(volume: Volume, keys: Iterator[bytes], what: str, *, as_json: bool, raw: bool) -> None:
     shown = 0
     for key in keys:
-        for name, store in (("state", volume.state), ("sealed", volume.sealed)):
-            value = store.get(key)
-            if value is not None:
-                _print_record(key, value, name, as_json=as_json, raw=raw, first=not shown)
-                shown += 1
+        above, below = volume.state.get(key), volume.sealed.get(key)
+        for name, value in (("state", above), ("sealed", below)):
+            if value is None:
+                continue
+            place = {"store": name}
+            if above is not None and below is not None:
+                place |= {"over": "sealed"} if name == "state" else {"under": "state"}
+            fields = describe_above(key, value) if name == "state" else describe(key, value)
+            _print_record(key, value, place, fields, as_json=as_json, raw=raw, first=not shown)
+            shown += 1
     if not shown:
         raise NotFound(f"there is no record {what}")
 
 
 def _print_record(
-    key: bytes, value: Buffer, store: str, *, as_json: bool, raw: bool, first: bool
+    key: bytes,
+    value: Buffer,
+    place: dict[str, str],
+    fields: Fields,
+    *,
+    as_json: bool,
+    raw: bool,
+    first: bool,
 ) -> None:
-    fields = describe(key, value)
     if as_json:
-        record = {"store": store, "key": key_text(key), "key_hex": key.hex()}
-        record["value_hex"] = bytes(value).hex()
-        _output.record(record | {"fields": dict(fields[1:])})
+        record = {"key": key_text(key), "key_hex": key.hex(), "value_hex": bytes(value).hex()}
+        _output.record(place | record | {"fields": dict(fields[1:])})
         return
     if not first:
         _output.line("")
-    _output.facts([("store", store), *fields])
+    _output.facts([*place.items(), *fields])
     if raw:
         _output.line(f"key bytes  {key.hex()}")
         _output.line(hexdump(value))

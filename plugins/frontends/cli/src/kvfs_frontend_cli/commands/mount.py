@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
+import attrs
 from cyclopts import Parameter
 
 from kvfs.errors import KVFSError
 from kvfs.volume.settings import DEFAULT_FRONTEND, Choice, choose
 from kvfs_frontend_cli import _background, _output, _runtime
 from kvfs_frontend_cli._exits import Exit, exit_of
-from kvfs_frontend_cli._locate import Located, Place, locate, settings_class
+from kvfs_frontend_cli._locate import WRITABLE, Located, Place, locate, settings_class
 from kvfs_frontend_cli._opening import claim
 from kvfs_frontend_cli._serving import Serving, telling
 from kvfs_frontend_cli._values import hints_of, parse_value
@@ -25,6 +26,14 @@ def mount(
     *,
     foreground: Annotated[
         bool, Parameter(name=("-f", "--foreground"), help="Stay; Ctrl-C unmounts.")
+    ] = False,
+    writable: Annotated[
+        bool,
+        Parameter(
+            name=("-w", "--writable"),
+            negative=(),
+            help="Let what is in tarballs be changed. Changes are kept here, not in the store.",
+        ),
     ] = False,
     frontend: Annotated[
         str | None, Parameter(help="What serves it (see: kvfs drivers frontend).")
@@ -46,6 +55,8 @@ def mount(
     :param volume: A directory of tarballs, a configuration file, a mount point or a URL.
     :param target: The mount point: an empty directory.
     """
+    if writable:
+        place = attrs.evolve(place, set_=(*place.set_, f"{WRITABLE}=true"))
     located = locate(volume, place)
     table = _frontend_table(located, frontend, options)
     choice = choose("frontend", table)

@@ -34,7 +34,7 @@ def tar(
     progress: ShowProgress = None,
     place: Place = Place(),  # noqa: B008 (frozen)
 ) -> None:
-    """Write a tarball anew from what was fetched of it: uncompressed, in the same order.
+    """Write a tarball anew, as it is now: uncompressed; in the same order, if it is unchanged.
 
     :param volume: The volume.
     :param tarball: The path of the tarball in it.
@@ -64,7 +64,9 @@ def tar(
                 written += len(data)
 
             source.tarballs.fetch(identity)
-            source.export(path, count)
+            report = source.export(path, count)
+    if report.sockets:
+        _output.complain(f"{report.sockets:,} sockets were left out: an archive cannot hold any")
 
 
 def _tarball(volume: Volume, path: bytes) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Sequence
 from struct import Struct
 
 from kvfs.files import Buffer, Caller, Changes, Refused, WritableFiles
 from kvfs_frontend_fuse.protocol.operations import (
     BODY,
+    CHANGES,
     Handler,
     Operations,
     Reply,
@@ -24,6 +26,7 @@ from kvfs_frontend_fuse.protocol.wire import (
     LSEEK_IN,
     MKDIR_IN,
     MKNOD_IN,
+    OPEN_IN,
     OPEN_OUT,
     RENAME2_IN,
     RENAME_IN,
@@ -45,6 +48,9 @@ _RESENT_AT = 15
 _RESENT = 0x80
 """The highest bit of ``unique``: the request may have been carried out already."""
 _SECOND_NS = 1_000_000_000
+_OPENED_MAX = 1 << 16
+_APPENDING = OpenFlag.DIRECT_IO
+"""What is appended comes in one piece: through pages, it would be cut at the first."""
 _ATTRIBUTES = ~(SetattrValid.FH | SetattrValid.LOCKOWNER).value
 _DONE: tuple[Buffer, ...] = ()
 
@@ -91,9 +97,10 @@ class ChangingOperations(Operations):
         *,
         xattrs: bool,
         waits: bool,
+        opens: bool = False,
         stats: Callable[[], bytes] | None = None,
     ) -> None:
-        super().__init__(files, xattrs=xattrs, stats=stats)
+        super().__init__(files, xattrs=xattrs, opens=opens, stats=stats)
         self._waits = waits
         handlers: dict[Opcode, Handler] = {
             Opcode.FORGET: self.forget,
@@ -121,18 +128,73 @@ class ChangingOperations(Operations):
             handlers[Opcode.REMOVEXATTR] = self.removexattr
         for opcode, handler in handlers.items():
             self.table[opcode] = handler
-        # The kernel then makes a node and needs not open it: one request, and none at the end.
-        self.table[Opcode.CREATE] = self._no_create
+        if files.is_shared:
+            self.table[Opcode.OPEN] = self.open
+            self.table[Opcode.OPENDIR] = self.opendir
+            self.table[Opcode.CREATE] = self.create
+            if not waits:  # for the engine, as each of them does
+                for opcode in (*CHANGES, Opcode.FORGET, Opcode.BATCH_FORGET):
+                    self.table[opcode] = self._defer
+        else:
+            # The kernel then makes a node and needs not open it: one request, and none at the end.
+            self.table[Opcode.CREATE] = self._no_create
+        self._opened: dict[int, int] = {}
+        """When that was changed which the kernel may have pages of."""
+
+    @staticmethod
+    def _defer(inode: int, request: bytes | bytearray, size: int) -> Reply:
+        raise Deferred
 
     @staticmethod
     def _no_create(inode: int, request: bytes | bytearray, size: int) -> Reply:
         return errno.ENOSYS
 
+    # -- opening what others may change ------------------------------------------------------------
+
+    def open(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """A file is opened: its pages go if it was changed since it was the last time.
+
+        That is not to be seen by its mtime, which programs set as they like.
+        """
+        flags, _ = OPEN_IN.unpack_from(request, BODY)
+        if flags & os.O_APPEND:
+            return (self._open_out(request, _APPENDING),)
+        changed_ns = self.files.stat(inode).ctime_ns
+        is_known = self._opened.get(inode) == changed_ns
+        if len(self._opened) >= _OPENED_MAX:
+            self._opened.clear()
+        self._opened[inode] = changed_ns
+        return (self._open_out(request, OpenFlag.KEEP_CACHE if is_known else 0),)
+
+    @staticmethod
+    def opendir(inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """A directory is opened: what is listed is not kept."""
+        return (OPEN_OUT.pack(0, 0, 0),)
+
+    def create(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """A new file, open; who wants it to be new is told if it is not."""
+        flags, mode, umask, _ = CREATE_IN.unpack_from(request, BODY)
+        (name,) = _names(request, BODY + CREATE_IN.size, size, 1)
+        caller = _caller(request, umask)
+
+        def make() -> bytes:
+            return self.files.mknod(inode, name, mode, 0, caller)
+
+        try:
+            (entry,) = self._made(request, inode, name, make)
+        except Refused as error:
+            if error.errno == errno.EEXIST and not flags & os.O_EXCL:
+                # Somebody else made it after the kernel had looked, which is to look again: then it
+                # checks who may open it.
+                return errno.ESTALE
+            raise
+        return (entry, self._open_out(request, _APPENDING if flags & os.O_APPEND else 0))
+
     # -- names -------------------------------------------------------------------------------------
 
     def _made(
         self, request: bytes | bytearray, parent: int, name: bytes, make: Callable[[], bytes]
-    ) -> Reply:
+    ) -> tuple[Buffer]:
         """What a request makes, unless a killed worker had made it."""
         try:
             return (make(),)
@@ -181,7 +243,7 @@ class ChangingOperations(Operations):
         """A new file without a name, open."""
         _, mode, umask, _ = CREATE_IN.unpack_from(request, BODY)
         entry = self.files.tmpfile(inode, mode, _caller(request, umask))
-        return (entry, OPEN_OUT.pack(0, OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH, 0))
+        return (entry, self._open_out(request, OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH))
 
     def link(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
         """One more name."""
@@ -295,7 +357,10 @@ class ChangingOperations(Operations):
         """Contents."""
         if not self._waits and self.files.is_congested:
             raise Deferred
-        _, offset, length, flags, _, _, _ = WRITE_IN.unpack_from(request, BODY)
+        _, at, length, flags, _, opened, _ = WRITE_IN.unpack_from(request, BODY)
+        # Where the end is, the kernel cannot know if others write, too.
+        appends = self.files.is_shared and opened & os.O_APPEND and not flags & WriteFlag.CACHE
+        offset = None if appends else at
         start = BODY + WRITE_IN.size
         if length != size - start:
             return errno.EINVAL

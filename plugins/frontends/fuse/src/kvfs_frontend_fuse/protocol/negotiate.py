@@ -44,8 +44,10 @@ _WANTED = (
 
 Left out on purpose: POSIX_ACL (an ACL look-up per inode, for ACLs that tarballs do not carry in
 the kernel's form), EXPORT_SUPPORT (look-ups of ``.`` and ``..`` by inode), SPLICE (Python gains
-nothing), the lock flags (locks stay local).
+nothing), the lock flags (locks stay local, unless the volume says otherwise).
 """
+_WANTED_TO_LOCK = InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS
+"""What locks need that hold among all mounts."""
 _WANTED_TO_WRITE = (
     InitFlag.DONT_MASK  # a default ACL takes the place of the umask
     | InitFlag.HANDLE_KILLPRIV_V2  # who changes a file loses its setuid here, without a request
@@ -56,6 +58,11 @@ _WANTED_TO_WRITE = (
 WRITEBACK_CACHE is left out: times and sizes would be the kernel's until it likes to tell, and a
 crash of this process would lose them; the queue of changes gathers small writes as well.
 """
+_SHARED = InitFlag.AUTO_INVAL_DATA | InitFlag.DIRECT_IO_ALLOW_MMAP
+_NOT_SHARED = InitFlag.EXPLICIT_INVAL_DATA | InitFlag.NO_OPEN_SUPPORT | InitFlag.NO_OPENDIR_SUPPORT
+"""What comes and goes where other machines write, too: every open asks, and so does every read,
+whether its pages are still right.  Listings carry no attributes: nobody would believe them.  Files
+that are appended to are opened for direct I/O, and may be mapped all the same."""
 MINOR_TO_WRITE = 33
 """The oldest kernel that all of those are in (Linux 5.12)."""
 
@@ -70,12 +77,16 @@ class Negotiated:
     max_background: int
 
 
-def _wanted(settings: FuseSettings, read_only: bool) -> InitFlag:
+def _wanted(settings: FuseSettings, read_only: bool, shared: bool, locks: bool) -> InitFlag:
     wanted = _WANTED
+    if locks:
+        wanted |= _WANTED_TO_LOCK
     if not read_only:
         wanted |= _WANTED_TO_WRITE
         if settings.posix_acl:
             wanted |= InitFlag.POSIX_ACL
+    if shared:
+        return (wanted & ~_NOT_SHARED) | _SHARED
     match settings.readdirplus:
         case ReadDirPlus.NEVER:
             return wanted
@@ -91,12 +102,16 @@ def answer_init(
     settings: FuseSettings,
     *,
     read_only: bool,
+    shared: bool = False,
+    locks: bool = False,
     reply: Callable[[list[bytes] | int], None],
 ) -> Negotiated | None:
     """Answer one INIT; ``None``: the kernel is to ask again, in our major version.
 
     :param request: the request, header included, of ``size`` bytes (at least an INIT of 7.6).
     :param read_only: is nothing to be written?
+    :param shared: do others write, too?
+    :param locks: is the kernel to ask for locks?
     :param reply: sends the body of a reply, or an errno.
     :raises Unsupported: the kernel is too old; it was told so.
     """
@@ -115,7 +130,7 @@ def answer_init(
     offered = low
     if low & InitFlag.INIT_EXT and size >= body + INIT_IN.size:
         offered |= INIT_IN.unpack_from(request, body)[4] << 32
-    flags = InitFlag(offered) & _wanted(settings, read_only)
+    flags = InitFlag(offered) & _wanted(settings, read_only, shared, locks)
     agreed = Negotiated(
         minor=min(minor, MINOR),
         flags=flags,

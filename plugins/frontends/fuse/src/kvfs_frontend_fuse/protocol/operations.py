@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Protocol
 
 from kvfs.files import Buffer, StatFS
@@ -26,8 +27,10 @@ from kvfs_frontend_fuse.protocol.wire import (
     KSTATFS,
     NEGATIVE_ENTRY_OUT,
     OPCODES,
+    OPEN_OUT,
     READ_IN,
     Opcode,
+    OpenFlag,
 )
 
 Reply = Sequence[Buffer] | int | None
@@ -43,6 +46,10 @@ STATS_XATTR = b"user.kvfs.requests"
 """Not listed; JSON: how many requests of each kind the mount has had."""
 _ROOT = 1
 _UID_AT = 24
+_UNIQUE = Struct("=Q")
+_UNIQUE_AT = 8
+_NOT_RESENT = (1 << 63) - 1
+"""All of ``unique`` but the bit that says that the request was asked before."""
 _SUPERUSER = bytes(4)
 _NOT_IN_FORCE = (b"security.", b"system.posix_acl_")
 
@@ -67,7 +74,7 @@ _NEVER_AGAIN = (
     Opcode.SETUPMAPPING,
     Opcode.REMOVEMAPPING,
 )
-_CHANGES = (
+CHANGES = (
     Opcode.SETATTR,
     Opcode.SYMLINK,
     Opcode.MKNOD,
@@ -145,18 +152,26 @@ class Operations:
 
     :param xattrs: ``False``: the first question for an extended attribute is answered so that the
         kernel never asks again.
+    :param opens: the kernel tells of each file that is opened and closed, which only those want to
+        know who keep its locks.
     :param stats: the value of the attribute :data:`STATS_XATTR` of the root of the mount.
     """
 
     def __init__(
-        self, files: FilesAPI, *, xattrs: bool, stats: Callable[[], bytes] | None = None
+        self,
+        files: FilesAPI,
+        *,
+        xattrs: bool,
+        opens: bool = False,
+        stats: Callable[[], bytes] | None = None,
     ) -> None:
         self.files = files
+        self._opens = opens
         self._stats = stats
         self.table: list[Handler] = [_constant(errno.ENOSYS)] * OPCODES
         for opcodes, reply in (
             (_NEVER_AGAIN, errno.ENOSYS),
-            (_CHANGES, errno.EROFS),
+            (CHANGES, errno.EROFS),
             (_SUCCEED, _DONE),
             (_SILENT, None),
             ((Opcode.IOCTL,), errno.ENOTTY),
@@ -171,6 +186,8 @@ class Operations:
         self.table[Opcode.READDIR] = self.readdir
         self.table[Opcode.READDIRPLUS] = self.readdirplus
         self.table[Opcode.STATFS] = self.statfs
+        if opens:
+            self.table[Opcode.OPEN] = self.open_as_ever
         if xattrs:
             self.table[Opcode.GETXATTR] = self.getxattr
             self.table[Opcode.LISTXATTR] = self.listxattr
@@ -204,6 +221,21 @@ class Operations:
         if length > READ_MAX:
             return errno.EINVAL
         return _gather(self.files.read(inode, offset, length))
+
+    def open_as_ever(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
+        """An open file; its pages are kept, as where the kernel does not ask."""
+        return (self._open_out(request, OpenFlag.KEEP_CACHE),)
+
+    def _open_out(self, request: bytes | bytearray, flags: int) -> bytes:
+        """``struct fuse_open_out`` with these flags.
+
+        If it is to be known what is open, the handle is the number of the request, which no other
+        of the mount has.
+        """
+        if not self._opens:
+            return OPEN_OUT.pack(0, flags, 0)
+        (unique,) = _UNIQUE.unpack_from(request, _UNIQUE_AT)
+        return OPEN_OUT.pack(unique & _NOT_RESENT, flags & ~OpenFlag.NOFLUSH, 0)
 
     def readdir(self, inode: int, request: bytes | bytearray, size: int) -> Reply:
         """A piece of a listing: names, inode numbers and types."""

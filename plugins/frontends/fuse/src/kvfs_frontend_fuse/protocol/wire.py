@@ -186,6 +186,12 @@ class OpenFlag(IntFlag):
     NOFLUSH = 1 << 5
 
 
+class LockFlag(IntFlag):
+    """Of a request for a lock (``FUSE_LK_*``)."""
+
+    FLOCK = 1 << 0
+
+
 @attrs.frozen
 class Layout:
     """A C struct of the protocol."""
@@ -291,7 +297,11 @@ SETATTR_IN = LAYOUTS["fuse_setattr_in"].struct
 MKNOD_IN = LAYOUTS["fuse_mknod_in"].struct
 MKDIR_IN = LAYOUTS["fuse_mkdir_in"].struct
 CREATE_IN = LAYOUTS["fuse_create_in"].struct
+OPEN_IN = LAYOUTS["fuse_open_in"].struct
 OPEN_OUT = LAYOUTS["fuse_open_out"].struct
+FLUSH_IN = LAYOUTS["fuse_flush_in"].struct
+RELEASE_IN = LAYOUTS["fuse_release_in"].struct
+LK_IN = LAYOUTS["fuse_lk_in"].struct
 LINK_IN = LAYOUTS["fuse_link_in"].struct
 RENAME_IN = LAYOUTS["fuse_rename_in"].struct
 RENAME2_IN = LAYOUTS["fuse_rename2_in"].struct
@@ -310,6 +320,8 @@ NOTIFY_STORE_OUT = LAYOUTS["fuse_notify_store_out"].struct
 
 NEGATIVE_ENTRY_OUT = Struct("=16xQ104x")
 """``struct fuse_entry_out`` of a name that is absent: node 0, and for how long."""
+LK_OUT = Struct("=QQII")
+"""``struct fuse_lk_out``: start, end, type, pid."""
 U64_OUT = Struct("=Q")
 """``struct fuse_lseek_out`` and ``struct fuse_copy_file_range_out``."""
 INIT_IN_SHORT = Struct("=IIII")

@@ -16,7 +16,7 @@ import errno
 import os
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from time import monotonic, perf_counter
 
 from kvfs.errors import KVFSError
@@ -71,6 +71,7 @@ class Pusher:
         self._inbox: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
         self._on_end = on_end
         self._stopping = False
+        self._pushing = Lock()
         self._disregard = 0
         self._last = 0
         self._look_again = 0.0
@@ -98,6 +99,14 @@ class Pusher:
         """
         self._stopping = True
         self._inbox.put(None)
+
+    def settle(self) -> None:
+        """Return when what is being pushed has arrived.
+
+        From any thread but the session's loop, which may have to answer a READ first.
+        """
+        with self._pushing:
+            pass
 
     def close(self) -> None:
         """Wait for the end; after :meth:`stop`."""
@@ -132,7 +141,8 @@ class Pusher:
         """Push until this is to end, or the engine fails: with the next READ it is tried anew."""
         try:
             while self._listen():
-                self._push_one()
+                with self._pushing:
+                    self._push_one()
         except KVFSError as error:
             # Who reads is told; the log says it once.
             if not self._has_failed:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from kvfs.errors import Stale, Unavailable
 from kvfs.files import NotResident, WritableFiles
-from kvfs.volume import Observer
+from kvfs.volume import Locking, Observer
 from kvfs_frontend_fuse._settings import FuseSettings, cores
 from kvfs_frontend_fuse.protocol.changes import ChangingOperations, Deferred
 from kvfs_frontend_fuse.protocol.negotiate import REQUEST_BYTES, Negotiated, answer_init
@@ -33,6 +33,7 @@ from kvfs_frontend_fuse.pushing.pusher import Pusher
 from kvfs_frontend_fuse.pushing.streams import FollowingAPI
 from kvfs_frontend_fuse.serving.complaints import Complaints, log
 from kvfs_frontend_fuse.serving.device import Device
+from kvfs_frontend_fuse.serving.locks import LockRequests
 from kvfs_frontend_fuse.serving.waiters import Waiters
 
 READ_FAILURES_MAX = 1000
@@ -50,8 +51,15 @@ class VolumeAPI(Protocol):
     def read_only(self) -> bool:
         """Does it refuse every change?"""
 
-    def begin_writing(self, mount: str) -> None:
-        """Be the one process that writes, where it is not read-only; for this mount."""
+    @property
+    def is_shared(self) -> bool:
+        """May others change it, too, of whom this process does not know?"""
+
+    def begin_writing(self, mount: str, *, before_first: Callable[[], object]) -> None:
+        """Be the one process that writes, where it is not read-only; for this mount.
+
+        :param before_first: called before the first change of each tarball, by a thread that waits.
+        """
 
     def files(self, *, wait: bool) -> FilesAPI:
         """The file system, for one thread.
@@ -78,6 +86,7 @@ class Session:
     :param pushes: may contents be pushed?  Only where this process is replaced when it is killed.
     :param mount: tells this mount from every other, where one of its processes takes over from
         another.
+    :param locking: the locks of programs, if they are not the kernel's alone.
     :param on_foreign_interrupt: called by the loop with the ``unique`` of a request that was
         interrupted and does not wait here: it may wait at another reader of the same mount.
     """
@@ -92,6 +101,7 @@ class Session:
         stats: Callable[[], bytes] | None = None,
         pushes: bool = False,
         mount: str = "",
+        locking: Locking | None = None,
         on_foreign_interrupt: Callable[[int], None] | None = None,
     ) -> None:
         self._volume = volume
@@ -110,6 +120,9 @@ class Session:
         self._mount = mount
         self._stats = stats
         self._operations: Operations | None = None
+        self._locks = (
+            None if locking is None else LockRequests(self._device, self._complaints, locking)
+        )
         self._waiters = Waiters(
             self._device,
             self._complaints,
@@ -120,11 +133,12 @@ class Session:
     def _operations_for(self, *, waits: bool) -> Operations:
         """The handlers, for one thread."""
         files, xattrs = self._volume.files(wait=waits), self._settings.xattrs
+        opens = self._locks is not None
         stats = None if waits else self._stats
         if self._read_only:
-            return Operations(files, xattrs=xattrs, stats=stats)
+            return Operations(files, xattrs=xattrs, opens=opens, stats=stats)
         assert isinstance(files, WritableFiles), "writing has begun"
-        return ChangingOperations(files, xattrs=xattrs, waits=waits, stats=stats)
+        return ChangingOperations(files, xattrs=xattrs, waits=waits, opens=opens, stats=stats)
 
     @property
     def alarm(self) -> int:
@@ -152,6 +166,8 @@ class Session:
         """Close the device and end the waiting threads.  Again is allowed, and does nothing."""
         self._device.close()
         self._waiters.close()
+        if self._locks is not None:
+            self._locks.close()
         if self._operations is not None:
             self._operations.files.close()
 
@@ -175,7 +191,13 @@ class Session:
                 self._device.reply(Opcode.INIT, unique, body)
 
             agreed = answer_init(
-                self._request, size, self._settings, read_only=self._read_only, reply=reply
+                self._request,
+                size,
+                self._settings,
+                read_only=self._read_only,
+                shared=self._volume.is_shared,
+                locks=self._locks is not None,
+                reply=reply,
             )
             if agreed is not None:
                 log.debug("FUSE 7.%d, %r", agreed.minor, agreed.flags)
@@ -210,9 +232,11 @@ class Session:
         :raises AlreadyExists: somebody else writes to the volume.
         """
         if not self._read_only:
-            self._volume.begin_writing(self._mount)
+            self._volume.begin_writing(self._mount, before_first=self._settle)
         operations = self._operations = self._operations_for(waits=False)
         operations.table[Opcode.INTERRUPT] = self._interrupt
+        if self._locks is not None:
+            self._locks.begin(operations.table)
         if (cpus := cores(self._settings.cpus)) is not None:
             os.sched_setaffinity(0, cpus)
         pusher = self._start_pushing()
@@ -222,6 +246,11 @@ class Session:
             if pusher is not None:
                 pusher.stop()
                 pusher.close()
+
+    def _settle(self) -> None:
+        """Have nothing under way to the kernel that was read before."""
+        if self._pusher is not None:
+            self._pusher.settle()
 
     def _start_pushing(self) -> Pusher | None:
         following = self._volume.following() if self._pushes else None
@@ -309,6 +338,8 @@ class Session:
 
     def interrupt(self, unique: int) -> bool:
         """Answer a request with EINTR if it waits here; did it?  From any thread."""
+        if self._locks is not None and self._locks.interrupt(unique):
+            return True
         if not self._waiters.interrupt(unique):
             return False
         self._device.reply(Opcode.INTERRUPT, unique, errno.EINTR)

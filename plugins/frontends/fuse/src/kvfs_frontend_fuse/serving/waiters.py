@@ -16,6 +16,9 @@ from threading import Lock, Thread
 from time import monotonic
 from typing import NamedTuple
 
+import attrs
+
+from kvfs.files import WritableFiles
 from kvfs_frontend_fuse.protocol.operations import Operations, Reply
 from kvfs_frontend_fuse.serving.complaints import Complaints, log
 from kvfs_frontend_fuse.serving.device import Device
@@ -24,11 +27,37 @@ JOIN_S = 2.0
 """How long :meth:`Waiters.close` waits for threads that are in the middle of a call."""
 
 
+class _Interrupted(Exception):
+    """Somebody else has answered the request: it is not to have an effect any more."""
+
+
 class _Job(NamedTuple):
     opcode: int
     unique: int
     inode: int
     request: bytes
+
+
+@attrs.define
+class _Claim:
+    """The right to answer a request, for the thread that works on it."""
+
+    _take: Callable[[int], bool]
+    _unique: int
+    _taken: bool = False
+
+    def is_ours(self) -> bool:
+        """Take it if nobody has; from then on an interrupt comes too late."""
+        self._taken = self._taken or self._take(self._unique)
+        return self._taken
+
+    def insist(self) -> None:
+        """The request is about to have an effect.
+
+        :raises _Interrupted: it must not: its caller was told that it was interrupted.
+        """
+        if not self.is_ours():
+            raise _Interrupted
 
 
 class Waiters:
@@ -101,15 +130,20 @@ class Waiters:
     def _work(self) -> None:
         operations: Operations | None = None
         while (job := self._queue.get()) is not None:
-            # Not claimed yet: an interrupt may come as long as the call lasts.
+            # Not claimed yet: an interrupt may come as long as the call has had no effect.
             if job.unique in self._unanswered:
+                claim = _Claim(self._claim, job.unique)
                 reply: Reply
                 try:
                     operations = operations or self._operations()
+                    if isinstance(operations.files, WritableFiles):
+                        operations.files.before_effect = claim.insist
                     reply = operations.table[job.opcode](job.inode, job.request, len(job.request))
+                except _Interrupted:
+                    reply = None
                 except Exception as error:
                     reply = self._complaints.failed(job.opcode, job.inode, error)
-                if self._claim(job.unique):
+                if claim.is_ours():
                     self._device.reply(job.opcode, job.unique, reply)
                 del reply
                 if operations is not None:

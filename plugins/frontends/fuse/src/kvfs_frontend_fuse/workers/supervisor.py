@@ -29,13 +29,12 @@ from queue import Empty, SimpleQueue
 from threading import Lock
 from time import monotonic
 from typing import Any
-from uuid import uuid4
 
 import attrs
 
 from kvfs.errors import Unavailable, Unsupported
 from kvfs.metrics import Metrics
-from kvfs.volume import Volume
+from kvfs.volume import Volume, name_mount
 from kvfs_frontend_fuse._settings import FuseSettings
 from kvfs_frontend_fuse.mounting.mount import DEVICE
 from kvfs_frontend_fuse.protocol.negotiate import Negotiated
@@ -146,7 +145,8 @@ class Supervisor:
         self._settings = settings
         self._config = _packed(volume)
         self._counters = counters
-        self._mount = uuid4().hex
+        self.mount = name_mount()
+        """Tells the mount from every other."""
         self._awake, self.alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._ending = False
         self._closed = False
@@ -192,7 +192,7 @@ class Supervisor:
             # A killed process that waits in the kernel for a request it had read itself would
             # never be dead, were that not asked again.
             pushes=self._resends,
-            mount=self._mount,
+            mount=self.mount,
             levels=levels(),
         )
         # A worker that is gone already is found dead by run().

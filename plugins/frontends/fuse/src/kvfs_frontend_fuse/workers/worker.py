@@ -80,6 +80,7 @@ class Worker:
             stats=self._stats,
             pushes=duty.pushes,
             mount=duty.mount,
+            locking=volume.locking(duty.mount, alone=duty.rows == 1),
             on_foreign_interrupt=self._pass_on if duty.rows > 1 else None,
         )
 
