@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kvfs.testing.crash.mounted import MountedCrash, Victim
+from kvfs.testing.crash.mounted import Inside, MountedCrash, Victim
 from kvfs.testing.crash.mounted.checking import Life, Shown, Violation, check, look
-from kvfs.testing.crash.mounted.load import SYNCS, Op, Plan
+from kvfs.testing.crash.mounted.load import BEGINNINGS, SYNCS, Op, Plan
 from kvfs.testing.mounts import Site
 from kvfs.testing.places import Place
 
@@ -23,15 +23,23 @@ KILLED_AT = 100.0
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("driver", "durability"), [("lmdb", "process"), ("lmdb", "power")])
+@pytest.mark.parametrize(
+    ("driver", "inside", "durability"),
+    [("lmdb", "scratch", "process"), ("lmdb", "tarball", "power")],
+)
 def test_what_serves_a_mount_is_killed(
-    site: Site, tmp_path: Path, driver: str, durability: str
+    site: Site, tmp_path: Path, driver: str, inside: Inside, durability: str
 ) -> None:
     work = tmp_path / "work"
     work.mkdir()
     with Place.of(driver, tmp_path / "place") as place:
         run = MountedCrash(
-            site=site, kv=place.table("crash"), durability=durability, seed=SEED, work=work
+            site=site,
+            kv=place.table("crash"),
+            durability=durability,
+            seed=SEED,
+            work=work,
+            inside=inside,
         )
         report = run.run(KILLS)
     assert report.kills == KILLS
@@ -123,12 +131,15 @@ def test_what_took_over_knows_a_file_by_a_name_that_it_had() -> None:
         check([life], [{"a": b"data"}], killed_at=4.0, window_s=9.0)
 
 
-def test_the_plan_is_what_a_file_system_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beginning", [*BEGINNINGS])
+def test_the_plan_is_what_a_file_system_does(tmp_path: Path, beginning: str) -> None:
     """On the directory of a test; so it is the model that is right."""
     for seed in ("a", "b", "c"):
         base = tmp_path / seed
-        base.mkdir()
-        plan = Plan(seed)
+        tree = BEGINNINGS[beginning]()
+        tree.make(base)
+        assert look(base) == tree.shown()
+        plan = Plan(seed, tree)
         for op in islice(plan, 300):
             op.do(base)
         plan.tree.apply(op)

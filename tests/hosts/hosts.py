@@ -60,9 +60,14 @@ class Host(Closing):
         return self.site.mount(volume)
 
     @property
+    def root(self) -> Path:
+        """Its root directory, as this process gets there."""
+        return Path(f"/proc/{_child(self._init.pid)}/root")
+
+    @property
     def mnt(self) -> Path:
         """Where its volume is mounted, as this process gets there."""
-        return Path(f"/proc/{_child(self._init.pid)}/root") / self.site.target().relative_to("/")
+        return self.root / self.site.target().relative_to("/")
 
     def _processes(self) -> list[int]:
         """All but the first."""

@@ -31,16 +31,20 @@ class Checker:
 
     :param size_max: the file stays below, in bytes.
     :param piece_max: what one call changes at most, in bytes.
+    :param holds: what is in it already; by default it is made.
     """
 
-    def __init__(self, path: Path, seed: int, *, size_max: int, piece_max: int) -> None:
+    def __init__(
+        self, path: Path, seed: int, *, size_max: int, piece_max: int, holds: bytes | None = None
+    ) -> None:
         self._path = path
         self._random = Random(seed)
         self._seed = seed
         self._size_max = size_max
         self._piece_max = piece_max
-        self._expected = bytearray()
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self._expected = bytearray(holds or b"")
+        making = os.O_CREAT | os.O_EXCL if holds is None else 0
+        self._fd = os.open(path, os.O_RDWR | making, 0o600)
         self._calls: deque[str] = deque(maxlen=_LAST_CALLS)
 
     def run(self, count: int) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from .conftest import Sealed
 from .fsx import Checker
 
 
@@ -31,6 +32,20 @@ def test_random_changes(place: Path, name: str, seed: int) -> None:
     """The same calls each time."""
     sizes = RUNS[name]
     checker = Checker(place / "file", seed, size_max=sizes.size_max, piece_max=sizes.piece_max)
+    try:
+        checker.run(sizes.calls)
+    finally:
+        checker.close()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_random_changes_over_what_was_fetched(sealed: Sealed, name: str) -> None:
+    """Of a file in a tarball, of which the kernel has some pages."""
+    sizes = RUNS[name]
+    path, holds = sealed.file(sizes.size_max // 2)
+    with path.open("rb") as file:
+        file.read(sizes.size_max // 4)
+    checker = Checker(path, 3, size_max=sizes.size_max, piece_max=sizes.piece_max, holds=holds)
     try:
         checker.run(sizes.calls)
     finally:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from textwrap import dedent
 
+from kvfs.testing.mounts import Site
+
 from .conftest import Run
 
 MODULES = 12
@@ -83,3 +85,38 @@ def test_a_project_is_committed_cloned_and_built(place: Path, run: Run) -> None:
     run("make", "clean", cwd=clone)
     assert not (clone / "sum").exists()
     assert os.access(clone / "part0.c", os.R_OK)
+
+
+def test_a_project_in_a_tarball_goes_on_there(shared_site: Site, tmp_path: Path, run: Run) -> None:
+    """Nothing is unpacked: it is built and committed to where it is mounted."""
+    project, folder = tmp_path / "project", tmp_path / "folder"
+    folder.mkdir()
+    write_project(project)
+    run("git", "init", "-q", "-b", "main", cwd=project, **_GIT)
+    run("git", "add", "-A", cwd=project, **_GIT)
+    run("git", "commit", "-q", "-m", "all of it", cwd=project, **_GIT)
+    run("make", "-j2", "all", cwd=project)
+    run("tar", "--format=pax", "-cf", folder / "project.tar", "-C", project, ".")
+    backing = {"driver": "posix", "path": str(folder)}
+    volume = shared_site.config(backing, name="folder", volume={"writable": True})
+    mounted = shared_site.mount(volume, at="folder-mnt")
+    root = mounted.path / "project"
+    run("make", "-q", "all", cwd=root)  # times are those of the tarball, to the nanosecond
+    (root / "part3.c").write_text((root / "part3.c").read_text().replace("3;", "103;"))
+    again = run("make", "all", cwd=root)
+    assert "part3.c" in again
+    assert "part4.c" not in again
+    assert run("./sum", cwd=root) == f"{sum(range(MODULES)) + 100}\n"
+    run("git", "commit", "-q", "-am", "another part", cwd=root, **_GIT)
+    run("git", "gc", "-q", "--prune=now", cwd=root, **_GIT)
+    mounted.umount()
+    assert "clean" in shared_site.run("fsck", volume).stdout
+    mounted = shared_site.mount(volume, at="folder-mnt")
+    run("git", "fsck", "--full", "--strict", cwd=root, **_GIT)
+    status = ("git", "status", "--porcelain", "--untracked-files=no")
+    assert run(*status, cwd=root, **_GIT) == ""
+    run("make", "-q", "all", cwd=root)
+    run("git", "clone", "-q", root, tmp_path / "clone", **_GIT)
+    log = run("git", "log", "--format=%s", cwd=tmp_path / "clone", **_GIT)
+    assert log.splitlines() == ["another part", "all of it"]
+    mounted.umount()

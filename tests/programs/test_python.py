@@ -55,6 +55,18 @@ def test_a_package_passes_its_own_tests(place: Path, run: Run) -> None:
     assert "SUCCESS" in said or "All " in said, said
 
 
+def test_a_published_package_is_installed_and_passes_its_own_tests(place: Path, run: Run) -> None:
+    constraints = Path(__file__).parents[2] / "constraints.txt"
+    site = place / "site"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
+    run(*pip, "install", "-q", "--no-deps", "-c", constraints, "--target", site, "toolz")
+    # Without what configures the tests of this repository.
+    words = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", site]
+    said = run(*words, site / "toolz", cwd=site, PYTHONPATH=str(site), TMPDIR=str(place))
+    assert " passed" in said, said
+    assert [*site.rglob("*.pyc")]
+
+
 def test_all_is_compiled(place: Path, run: Run) -> None:
     for name in ("json", "email", "xml", "unittest"):
         shutil.copytree(_LIBRARY / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -346,6 +346,12 @@ class Actor:
 
     # -- observation -------------------------------------------------------------------------------
 
+    def warm(self, *, directory: str, names: list[str]) -> None:
+        """Have the kernel ask for names in every directory, whether they are there or not."""
+        for path, _, _ in os.walk(f"/proc/self/fd/{self._top}/{directory}"):
+            for name in names:
+                os.path.lexists(os.path.join(path, name))
+
     def observe(self, *, directory: str, moves: bool) -> dict[str, list[Any]]:
         """All there is below a directory; for a process that may see it all.
 

@@ -6,7 +6,7 @@ import fcntl
 import json
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -53,17 +53,45 @@ class Generator:
         self._paths: list[str] = [""]
         self._directories: list[str] = [""]
         self._files: list[str] = []
+        self._above = ".."
 
-    def saw(self, tree: dict[str, list[Any]]) -> None:
-        """What is there now: paths from the directory of the history."""
-        inside = {path[2:]: row for path, row in tree.items() if path[:2] == "w/"}
+    def saw(self, tree: dict[str, list[Any]], below: str = "") -> None:
+        """What is there now; the paths that the actors use begin with ``below``."""
+        start = len(below)
+        inside = {path[start:]: row for path, row in tree.items() if path[:start] == below}
+        inside.pop("", None)
+        # What is above the root of a tarball can't be the same.
+        self._above = ".." if below else "."
         self._paths = list(inside) or [""]
         self._directories = ["", *(path for path, row in inside.items() if row[0][0] == "d")]
         self._files = [path for path, row in inside.items() if row[0][0] == "-"]
 
+    def history(self, count: int, looks: int = 0) -> Iterator[Step]:
+        """So many steps.
+
+        :param looks: so many at most only look, before the first that changes something; with
+            some, the volume is mounted anew half way, too.
+        """
+        looks = self._random.randrange(looks) if looks else 0
+        remount = count // 2 if looks else -1
+        for number in range(count):
+            if number == remount:
+                yield {"call": "remount"}
+            else:
+                yield self.look() if number < looks else self.step()
+
+    def look(self) -> Step:
+        """One that changes nothing: what is sealed stays so."""
+        step = self._by_somebody(self._one(_LOOKS))
+        if step["call"] == "open":
+            step["flags"] = [flag for flag in step["flags"] if flag not in _MAKING]
+        return step
+
     def step(self) -> Step:
         """The next one."""
-        make = self._random.choices(_MAKERS, _WEIGHTS)[0]
+        return self._by_somebody(self._random.choices(_MAKERS, _WEIGHTS)[0])
+
+    def _by_somebody(self, make: Callable[[Generator], Step]) -> Step:
         step = {"by": self._random.choices(range(len(UIDS)), (4, 4, 2, 1))[0], **make(self)}
         if step["by"] and step.get("uid") == step.get("gid") == -1:
             step["gid"] = USER  # FUSE does not say enough to refuse it where a file is setuid
@@ -97,7 +125,7 @@ class Generator:
         directory = self._one(self._directories[:12])
         name = self._one(NAMES[:5]) if self._random.random() < 0.9 else self._one(NAMES)
         if self._random.random() < 0.02:
-            name = self._one(("n" * 256, ".", "..", name + "/", "", "a/../b", "./a"))
+            name = self._one(("n" * 256, ".", self._above, name + "/", "", "a/../b", "./a"))
         return f"{directory}/{name}" if directory and directory.count("/") < 3 else name
 
     def _path(self) -> str:
@@ -218,8 +246,9 @@ class Generator:
         return {"call": "mknod", "path": self._new(), "mode": mode, "device": device}
 
     def _symlink(self) -> Step:
-        targets = ("a", "b", "missing", "../a", "a/b", ".", "c/", "x" * 200, self._one(self._paths))
-        return {"call": "symlink", "target": self._one(targets), "path": self._new()}
+        targets = ("a", "b", "missing", f"{self._above}/a", "a/b", ".", "c/", "x" * 200)
+        target = self._one((*targets, self._one(self._paths)))
+        return {"call": "symlink", "target": target, "path": self._new()}
 
     def _readlink(self) -> Step:
         return {"call": "readlink", "path": self._path()}
@@ -295,6 +324,12 @@ _TABLE = {
 }  # fmt: skip
 _MAKERS = [*_TABLE]
 _WEIGHTS = [*_TABLE.values()]
+_LOOKS = (
+    Generator._open, Generator._open, Generator._read, Generator._pread, Generator._of_slot,
+    Generator._map, Generator._peek, Generator._list, Generator._access, Generator._stat,
+    Generator._listxattr, Generator._readlink, Generator._lock, Generator._shrink,
+)  # fmt: skip
+_MAKING = ("O_CREAT", "O_EXCL", "O_TRUNC", "O_TMPFILE")
 
 
 def load(path: Path) -> list[Step]:

@@ -10,21 +10,18 @@ import argparse
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from kvfs.testing.mounts import site_in
 
-from .histories import Generator, Step, save
+from .grounds import GROUNDS
+from .histories import Generator, save
 from .worlds import Difference, Pair, pair_in
 
 REPLAYS = Path(__file__).with_name("replays")
 HISTORY_STEPS = 200
-
-
-def _steps(generator: Generator, count: int) -> Iterator[Step]:
-    for _ in range(count):
-        yield generator.step()
+ATTEMPTS = 500
+"""To shorten a history that shows a difference, at the most."""
 
 
 def histories(pair: Pair, seed: int, steps: int) -> None:
@@ -35,9 +32,9 @@ def histories(pair: Pair, seed: int, steps: int) -> None:
     generator = Generator(seed)
     while steps > 0:
         count = min(steps, HISTORY_STEPS)
-        generator.saw({})
         try:
-            pair.again(pair.run(_steps(generator, count), generator))
+            history = generator.history(count, pair.ground.looks)
+            pair.again(pair.run(history, generator))
         except Difference as failure:
             raise pair.shortest(failure) from None
         pair.clear()
@@ -48,13 +45,15 @@ def main() -> None:
     """Run; exits with 1 if there is a difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--inside", choices=GROUNDS, default="scratch", help="where; scratch")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.steps} steps", flush=True)
+    places = options.steps // HISTORY_STEPS + ATTEMPTS
     with (
         tempfile.TemporaryDirectory(prefix="kvfs-soak-") as directory,
         site_in(Path(directory), frontend="fuse") as site,
-        pair_in(site) as pair,
+        pair_in(site, options.inside, places=places) as pair,
     ):
         try:
             histories(pair, options.seed, options.steps)

@@ -6,7 +6,6 @@ import ctypes
 import itertools
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,8 @@ import attrs
 from kvfs.testing import disks
 from kvfs.testing.mounts import Site
 
-from .histories import UIDS, Generator, Step
+from .grounds import Ground, Place, Scratch, Sealed
+from .histories import NAMES, UIDS, Generator, Step
 
 ACTOR = Path(__file__).with_name("actor.py")
 EXT4_BYTES = 256 << 20
@@ -95,10 +95,13 @@ class Pair:
 
     tested: World
     reference: World
+    ground: Ground
     remount: Callable[[], None]
     moves: bool
     """Does the reference show each change in its times?  If not, they can't be compared."""
     _numbers: Iterator[int] = attrs.field(factory=itertools.count)
+    _places: list[Place] = attrs.field(factory=list)
+    """Those of histories that left something."""
 
     @property
     def _both(self) -> tuple[World, World]:
@@ -119,67 +122,86 @@ class Pair:
         tree: dict[str, list[Any]] = json.loads(tested)["result"]
         return tree
 
-    def run(self, steps: Iterator[Step], generator: Generator | None = None) -> list[Step]:
-        """Do the steps in a directory of their own; returns them.
+    def run(
+        self,
+        steps: Iterator[Step],
+        generator: Generator | None = None,
+        *,
+        number: int | None = None,
+    ) -> list[Step]:
+        """Do the steps in a place of their own, all of which the kernel knows; returns them.
 
-        :param generator: is told after each what there is.
+        :param generator: is told before each what there is.
+        :param number: of a history that was in a place of the kind that this one has to be in.
         :raises Difference: after the step at which the two differ.
         """
-        directory = f"h{next(self._numbers)}"
-        for world in self._both:
-            inside = world.path / directory / "w"
-            inside.mkdir(parents=True)
-            for path in (inside, inside.parent):
-                path.chmod(0o777)
-        for actor in range(len(UIDS)):
-            self._ask(actor, {"call": "reset", "directory": f"{directory}/w"})
+        number = next(each for each in self._numbers if number is None or (each - number) % 2 == 0)
+        place = self.ground.begin(number, self.tested.path, self.reference.path)
+        self._places.append(place)
+        self._reset(place.work)
         done: list[Step] = []
-        for step in steps:
+        self._ask(_OBSERVER, {"call": "warm", "directory": place.top, "names": NAMES})
+        tree = self._observe(place.top, done, "at the beginning")
+        while True:
+            if generator is not None:
+                generator.saw(tree, place.below)
+            step = next(steps, None)
+            if step is None:
+                break
             done.append(step)
             if step["call"] == "shrink":
                 self.tested.shrink()
+            elif step["call"] == "remount":
+                self._restart()
+                self._reset(place.work)
             else:
                 words = {key: value for key, value in step.items() if key != "by"}
                 tested, reference = self._ask(step["by"], words)
                 if tested != reference:
                     said = f"{step}: {tested.strip()} instead of {reference.strip()}"
                     raise Difference(done, said)
-            tree = self._observe(directory, done, f"after {step}")
-            if generator is not None:
-                generator.saw(tree)
-        for actor in range(len(UIDS)):
-            self._ask(actor, {"call": "reset", "directory": ""})
-        self._observe(directory, done, "at the end")
+            tree = self._observe(place.top, done, f"after {step}")
+        self._reset("")
+        self._observe(place.top, done, "at the end")
         return done
+
+    def _reset(self, directory: str) -> None:
+        for actor in range(len(UIDS)):
+            self._ask(actor, {"call": "reset", "directory": directory})
+
+    def _restart(self) -> None:
+        """Mount KVFS anew; of the actors nothing is left."""
+        for world in self._both:
+            world.stop()
+        self.remount()
+        for world in self._both:
+            world.start()
 
     def again(self, done: list[Step]) -> None:
         """Mount KVFS anew, and compare what the last history left.
 
         :raises Difference: it is not what was there before.
         """
-        directory = max(os.listdir(self.reference.path), key=lambda name: int(name[1:]))
-        for world in self._both:
-            world.stop()
-        self.remount()
-        for world in self._both:
-            world.start()
-        self._observe(directory, done, "after a remount")
+        self._restart()
+        self._observe(self._places[-1].top, done, "after a remount")
 
     def clear(self) -> None:
         """Remove what histories left."""
-        for world in self._both:
-            for name in os.listdir(world.path):
-                shutil.rmtree(world.path / name)
+        while self._places:
+            self.ground.end(self._places.pop(), self.tested.path, self.reference.path)
 
     def shortest(self, failure: Difference) -> Difference:
         """A history that fails too, and of which no step can be left out."""
+        number = self._places[-1].number
         steps, size = failure.steps, len(failure.steps) // 2
         while size:
             start = 0
             while start < len(steps):
+                if self._places[-1].number + 2 >= self.ground.places:
+                    return failure  # there is nowhere to try
                 fewer = steps[:start] + steps[start + size :]
                 try:
-                    self.run(iter(fewer))
+                    self.run(iter(fewer), number=number)
                     start += size
                 except Difference as found:
                     failure, steps = found, found.steps
@@ -211,12 +233,24 @@ def _shows_changes(directory: Path) -> bool:
 
 
 @contextmanager
-def pair_in(site: Site) -> Iterator[Pair]:
-    """A scratch volume, and an ext4 of the same machine."""
+def pair_in(site: Site, inside: str, *, places: int) -> Iterator[Pair]:
+    """A volume, and an ext4 of the same machine.
+
+    :param inside: where histories take place, one of :data:`.grounds.GROUNDS`.
+    :param places: tarballs; a history needs one, and so does each attempt to shorten one.
+    """
     image, reference = site.path / "ext4.image", site.path / "ext4"
     # KVFS sets no access times by itself.
     options = "loop,noatime,nodev,nosuid"
-    volume = site.config({"driver": "scratch", "url": "scratch://dual"})
+    ground: Ground
+    if inside == "scratch":
+        ground = Scratch()
+        volume = site.config({"driver": "scratch", "url": "scratch://dual"})
+    else:
+        folder = site.path / "folder"
+        ground = Sealed(folder, site.path / "archives", places=places)
+        backing = {"driver": "posix", "path": str(folder)}
+        volume = site.config(backing, volume={"writable": True})
     with ExitStack() as stack:
         stack.enter_context(
             disks.small_ext4(image, reference, size_bytes=EXT4_BYTES, options=options)
@@ -233,4 +267,4 @@ def pair_in(site: Site) -> Iterator[Pair]:
         for world in both:
             stack.callback(world.stop)
             world.start()
-        yield Pair(*both, remount, _shows_changes(reference))
+        yield Pair(*both, ground, remount, _shows_changes(reference))
