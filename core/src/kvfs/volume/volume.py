@@ -17,30 +17,26 @@ from kvfs.backing import BackingStore
 from kvfs.backing.scratch import SCRATCH
 from kvfs.capability import Durability
 from kvfs.closing import Closing
-from kvfs.errors import AlreadyExists, Conflict, Corrupt, Invalid, KVFSError, Stale, Unsupported
+from kvfs.errors import AlreadyExists, Conflict, KVFSError, Unsupported
 from kvfs.files import Contents, Files, Following, NameHash, StatFS, WritableFiles
-from kvfs.files.overlay import Overlay
 from kvfs.files.records import (
     HASH_BITS,
     NAME_BYTES_MAX,
-    NUMBER_BITS,
     ROOT_INODE,
-    VOLUME_ID,
     inode_key,
-    is_root,
-    tarball_of,
 )
 from kvfs.hooks import plugin_manager
 from kvfs.kv import Batch, KVStore
 from kvfs.metrics import Metrics
-from kvfs.tarballs.catalogue import Catalogue, State, Tarball
-from kvfs.tarballs.export import Export, ExportReport
+from kvfs.tarballs.catalogue import Catalogue, State
+from kvfs.tarballs.export import ExportReport
 from kvfs.tarballs.namespace import Namespace, RefreshReport
 from kvfs.tarballs.observers import Observer
 from kvfs.tarballs.report import IngestReport
 from kvfs.tarballs.service import Tarballs
 from kvfs.volume import demands, writers
 from kvfs.volume import superblock as superblocks
+from kvfs.volume.exporting import Exporting
 from kvfs.volume.locking import Locking
 from kvfs.volume.sessions import Sessions
 from kvfs.volume.settings import LockScope, VolumeConfig
@@ -50,14 +46,10 @@ from kvfs.volume.writing import Writing
 
 log = logging.getLogger(__name__)
 
-EXPORT_ATTEMPTS = 10
 REFRESH_ATTEMPTS = 10
-WRITER_PATIENCE_S = 5.0
 """A refresh that another one, or the touch of a tarball, gets in the way of is begun anew."""
-
-
-class _Gone(Exception):
-    """A tarball that was fetched is not there any more.  Never leaves this module."""
+WRITER_PATIENCE_S = 5.0
+"""Whoever writes may be about to end: so long it is waited for."""
 
 
 class Volume(Closing):
@@ -92,8 +84,7 @@ class Volume(Closing):
         config = self.config
         self.backing = self._open_backing()
         self.state = self._open_kv("state", config.volume.durability)
-        self._check_shared()
-        self._check_locks()
+        demands.check_settings(config, self.state)
         leased = self.state.capability.is_network
         self.sessions = Sessions(self.state, lease_s=config.volume.lease if leased else None)
         self.superblock = superblock = self._superblock(hash_bits)
@@ -136,27 +127,6 @@ class Volume(Closing):
     def is_shared(self) -> bool:
         """May several processes write to it at once?"""
         return self.config.volume.shared and not self.read_only
-
-    def _check_shared(self) -> None:
-        if not self.config.volume.shared:
-            return
-        if not self.is_scratch and self.config.volume.writable:
-            raise Unsupported(
-                f"{self.name}: what is in tarballs cannot be changed by several at once: [volume] "
-                "shared and writable exclude each other where there is a backing store"
-            )
-        if not (self.state.capability.is_network and self.state.capability.multi_process_write):
-            raise Unsupported(
-                f"{self.state.name}: [volume] shared needs an engine that a server keeps"
-            )
-
-    def _check_locks(self) -> None:
-        if self.config.volume.locks is LockScope.HOST:
-            return
-        if not (self.state.capability.is_network and self.state.capability.thread_safe):
-            raise Unsupported(
-                f'{self.state.name}: [volume] locks = "cluster" needs an engine that a server keeps'
-            )
 
     def _superblock(self, hash_bits: int) -> superblocks.Superblock:
         """The superblock as it is now; made, or changed after a power cut, by one process."""
@@ -423,50 +393,21 @@ class Volume(Closing):
         One that was written to is written as it is now: of one instant, if the engine has
         snapshots.  What another process has not committed yet is not in it.
 
-        With what was written to it and is in the engine.  Of what is written meanwhile, an engine
-        without snapshots has some; it may also fail then.
-
         :param write: takes all the bytes it is given.
         :raises NotFound: there is no such path.
         :raises Invalid: it is no tarball.
         :raises Stale: it was taken away at every attempt, or, by an engine without snapshots,
             taken away or changed while it was being written.
         """
-        for _ in range(EXPORT_ATTEMPTS):
-            try:
-                return self._export(path, write)
-            except _Gone:
-                continue
-        raise Stale(f"{path!r} was replaced or taken away each time that it was to be written")
-
-    def _export(self, path: bytes, write: Callable[[bytes | memoryview], object]) -> ExportReport:
-        with closing(self.files(wait=True)) as files:
-            inode = files.open_path(path).inode
-        tree, tarball = inode >> NUMBER_BITS, tarball_of(inode)
-        if tarball == VOLUME_ID or not is_root(inode):
-            raise Invalid(f"{path!r} is not a tarball: name a directory that a tarball appears as")
-        self.tarballs.fetch(tarball)
-        seal = self.tarballs.seal(tree)
         # With what is queued, if this process is the one that writes.
-        store = self.state if self._writing is None else self._writing.store
-        with self.sealed.snapshot() as sealed, store.snapshot() as state:
-            root = state.get(inode_key(inode))
-            if root is None or seal is None or self.tarballs.seal(tree) != seal:
-                raise _Gone
-            record = Tarball.unpack(seal)
-            listed = bytes(root) if record.root_listed or record.dirty else None
-            view = Overlay(state, sealed) if record.dirty else sealed
-            extent_bytes = self.superblock.extent_bytes
-            export = Export(view, inode, extent_bytes=extent_bytes, root=listed, write=write)
-            try:
-                report = export.run()
-            except Corrupt as error:
-                if not record.dirty or store.capability.snapshot:
-                    raise
-                raise Stale(f"{path!r} was changed while it was written: begin again") from error
-        if not self.sealed.capability.snapshot and self.tarballs.seal(tree) != seal:
-            raise Stale(f"{path!r} was replaced or taken away while it was written: begin again")
-        return report
+        state = self.state if self._writing is None else self._writing.store
+        extent_bytes = self.superblock.extent_bytes
+        exporting = Exporting(self.tarballs, state, self.sealed, extent_bytes, self._find)
+        return exporting.run(path, write)
+
+    def _find(self, path: bytes) -> int:
+        with closing(self.files(wait=True)) as files:
+            return files.open_path(path).inode
 
     def statfs(self) -> StatFS:
         """Space as the engine sees it."""
