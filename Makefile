@@ -1,7 +1,7 @@
 # The verbs that people and CI use.  Thin: each calls a tool.
 .PHONY: setup demo test lint types unit crash soak bench bench-micro docs clean
 # More at a time than there are cores: most tests wait for a disk, a kernel or a server.
-PYTEST = .venv/bin/python -m pytest -q -n 3 --dist worksteal
+PYTEST = .venv/bin/python -m pytest -q --dist worksteal
 
 setup:            ## .venv with the kvfs command in it
 	@.ci/setup
@@ -25,9 +25,9 @@ types:            ## each folder of tests by itself: they share module names
 
 unit:             ## each member by itself, as it would be tested on its own; then what crosses them
 	@for member in core plugins/_template/* plugins/kv/* plugins/backing/* plugins/frontends/*; do \
-		echo "== $$member"; $(PYTEST) $$member/tests || exit 1; done
-	@echo "== tests"; $(PYTEST) --ignore tests/hosts tests
-	@echo "== tests/hosts"; $(PYTEST) -n 2 tests/hosts # several machines, which are slow enough as it is
+		echo "== $$member"; $(PYTEST) -n 4 $$member/tests || exit 1; done
+	@echo "== tests"; $(PYTEST) -n 3 --ignore tests/hosts tests
+	@echo "== tests/hosts"; $(PYTEST) -n 3 tests/hosts # by themselves: their namespaces keep mounts of others alive
 
 crash: dev        ## a thousand kills and hundreds of power cuts of every engine (hours)
 	.venv/bin/python -m kvfs.testing.crash --kills 1000

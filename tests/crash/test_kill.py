@@ -18,7 +18,7 @@ from kvfs.testing.trees import assert_same_tree, tree_of
 
 from .conftest import Tarball
 
-KILLS = 15
+KILLS = 8
 SEED = 20_261_120
 
 

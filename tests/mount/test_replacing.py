@@ -29,6 +29,12 @@ FILES = 40
 LARGE_BYTES = 3 << 20
 
 
+@pytest.fixture(scope="module")
+def frontend() -> str:
+    """The one that tells the kernel what to forget by code of its own."""
+    return "fuse"
+
+
 def body(version: int, number: int) -> bytes:
     """A file's contents: as long as its version and its number want it."""
     line = b"version %06d file %03d\n" % (version, number)

@@ -149,7 +149,7 @@ def test_server_dies_in_the_middle_of_a_fetch(
     _store(bucket, tarballs)
     with FaultyProxy(strict) as proxy:
         _user(site, strict, proxy.endpoint)
-        words = ("--backing", driver, "--set", "backing.attempts=3", "--set", "backing.timeout=5")
+        words = ("--backing", driver, "--set", "backing.attempts=2", "--set", "backing.timeout=2")
         mounted = _mount(site, f"s3://{bucket.name}", *words)
         killed: list[Request] = []
 
