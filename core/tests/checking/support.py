@@ -274,3 +274,23 @@ def essence(seen: dict[bytes, Seen]) -> dict[bytes, object]:
             attributes = attrs.evolve(attributes, nlink=0, mtime_ns=0, ctime_ns=0)
         found[path] = (attributes, each.content, each.xattrs)
     return found
+
+
+Harm = Callable[[Bench], None]
+Harms = dict[str, tuple[Kind, Harm, set[bytes]]]
+
+
+def adding_to(harms: Harms) -> Callable[..., Callable[[Harm], Harm]]:
+    """A decorator that adds a function to a table, by its name.
+
+    It takes what is found, and the paths that do not look as before.
+    """
+
+    def harm(kind: Kind, *paths: bytes) -> Callable[[Harm], Harm]:
+        def add(function: Harm) -> Harm:
+            harms[function.__name__] = kind, function, set(paths)
+            return function
+
+        return add
+
+    return harm

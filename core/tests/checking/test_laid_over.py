@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable
 
 import pytest
 
@@ -31,7 +30,9 @@ from .support import (
     ACL,
     TOP,
     Bench,
+    Harms,
     Written,
+    adding_to,
     bench_over,
     damage,
     essence,
@@ -53,19 +54,9 @@ def stores() -> Written:
     return made
 
 
-Harm = Callable[[Bench], None]
-HARMS: dict[str, tuple[Kind, Harm, set[bytes]]] = {}
+HARMS: Harms = {}
 """By name: what is found, how it is made, and the paths that do not look as before."""
-
-
-def harm(kind: Kind, *paths: bytes) -> Callable[[Harm], Harm]:
-    """Add one to the table."""
-
-    def add(function: Harm) -> Harm:
-        HARMS[function.__name__] = kind, function, set(paths)
-        return function
-
-    return add
+harm = adding_to(HARMS)
 
 
 # -- what says which tarballs were written to ------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
 
 import pytest
 
@@ -24,7 +23,9 @@ from kvfs.files.records import (
 from .support import (
     ACL,
     Bench,
+    Harms,
     Written,
+    adding_to,
     bench_over,
     damage,
     essence,
@@ -51,19 +52,9 @@ def stores(request: pytest.FixtureRequest) -> Written:
     return made
 
 
-Harm = Callable[[Bench], None]
-HARMS: dict[str, tuple[Kind, Harm, set[bytes]]] = {}
+HARMS: Harms = {}
 """By name: what is found, how it is made, and the paths that do not look as before."""
-
-
-def harm(kind: Kind, *paths: bytes) -> Callable[[Harm], Harm]:
-    """Add one to the table."""
-
-    def add(function: Harm) -> Harm:
-        HARMS[function.__name__] = kind, function, set(paths)
-        return function
-
-    return add
+harm = adding_to(HARMS)
 
 
 # -- records ---------------------------------------------------------------------------------------

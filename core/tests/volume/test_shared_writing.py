@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import cast
@@ -70,17 +68,6 @@ class Scratch(Stores):
 def stores(monkeypatch: pytest.MonkeyPatch) -> Scratch:
     monkeypatch.setattr(volumes, "WRITER_PATIENCE_S", 0.0)
     return Scratch(capability=SERVED)
-
-
-@pytest.fixture(scope="session")
-def dead() -> str:
-    """The name of a process that has ended."""
-    script = "from kvfs.tarballs import holders; print(holders.myself())"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
 
 
 def claim_of(holder: str, mount: str = "another") -> bytes:

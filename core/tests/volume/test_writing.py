@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -81,17 +79,6 @@ class Scratch(Stores):
 @pytest.fixture
 def stores() -> Scratch:
     return Scratch()
-
-
-@pytest.fixture(scope="session")
-def dead() -> str:
-    """The name of a process that has ended."""
-    script = "from kvfs.tarballs import holders; print(holders.myself())"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
 
 
 @contextmanager

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
@@ -48,17 +45,6 @@ from .written_support import (
 @pytest.fixture
 def stores() -> Written:
     return Written()
-
-
-@pytest.fixture(scope="session")
-def dead() -> str:
-    """The name of a process that has ended."""
-    script = "from kvfs.tarballs import holders; print(holders.myself())"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
 
 
 # -- a writer that was killed ----------------------------------------------------------------------
