@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import cast
 
 import attrs
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from kvfs.backing import scratch
 from kvfs.capability import Durability, KVCapability
 from kvfs.errors import AlreadyExists, Closed, Exhausted, Unavailable, Unsupported, errno_of
-from kvfs.files import Caller, Refused, WritableFiles
+from kvfs.files import Caller, Refused
 from kvfs.files.records import NUMBER_MASK, ROOT_INODE, unlinked_key, volume_key
 from kvfs.kv import Batch
 from kvfs.kv.driver import KVDriver
@@ -27,6 +26,8 @@ from kvfs.tarballs import holders
 from kvfs.testing.volumes import Stores
 from kvfs.volume import Choice, Volume, VolumeConfig, writing
 from kvfs.volume import volume as volumes
+
+from .written_support import writable
 
 WRITER, NEXT = volume_key("writer"), volume_key("next")
 NEVER_S = 3600
@@ -79,13 +80,6 @@ class Scratch(Stores):
 @pytest.fixture
 def stores() -> Scratch:
     return Scratch()
-
-
-@contextmanager
-def writable(volume: Volume) -> Iterator[WritableFiles]:
-    """The files of a volume that is written to."""
-    with closing(volume.files(wait=True)) as files:
-        yield cast(WritableFiles, files)
 
 
 def make(volume: Volume, name: bytes, data: bytes = b"") -> int:
